@@ -1,0 +1,142 @@
+"""What a backend is: the thing that one attempt is sent to.
+
+A backend classifies and never decides: it sends one request once and says what came back, as an `Answer` or an
+`AttemptFailure`. Retrying, waiting and timing out whole attempts is the flow's work (`flow.py`). The smallest backend:
+
+    class Echo:
+        async def attempt(self, request, *, timeouts, key):
+            return Answer(f"You said: {request.prompt}")
+
+    Client(Echo()).generate("Hello")
+
+A backend that keeps something per event loop (connections, a simulated server) offers `session()` as well; one whose
+answers arrive in pieces offers `stream()` (`StreamingBackend`). A backend that only ever waits by the event loop's
+clock, and never for the outside world, says `simulated = True`; then the sync client runs it under virtual time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from llmlab.core.messages import Usage
+from llmlab.core.settings import Settings
+from llmlab.core.vocabulary import RETRYABLE, FailureReason, FinishReason
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from llmlab.core.messages import LLMRequest
+
+
+class AttemptKey(NamedTuple):
+    """Which attempt this is, for keyed draws (`chance.py`) and for correlation.
+
+    `call` is the call's number, from 0; `attempt` counts from 1. In a client that is another client's backend, `call` is
+    a 63-bit number derived from the outer key, so that no two outer attempts share draws.
+    """
+
+    call: int
+    attempt: int
+
+
+class Timeouts(Settings):
+    """How long the phases of one attempt may take, in seconds; `None` means no bound of its own.
+
+    The whole attempt is bounded by `ClientPolicy.attempt_timeout` whatever stands here. Only a backend sees the phases, so
+    it holds these bounds and reports a breach as `attempt_timeout`, naming the phase (`connection_failed` for `connect`).
+    """
+
+    connect: float | None = Field(5.0, gt=0, description="until the connection stands")
+    pool: float | None = Field(None, gt=0, description="until the connection pool has a connection free")
+    first_byte: float | None = Field(
+        None, gt=0, description="from the request sent to the answer's first byte; includes the server's own queue"
+    )
+    between_chunks: float | None = Field(30.0, gt=0, description="between two pieces of a streamed answer")
+
+
+class Answer(NamedTuple):
+    """What an attempt brought: a text that kept the protocol. Whether it is usable (`checks.py`) is not the backend's to say.
+
+    `time_to_first_token` is in seconds from the start of the attempt, `None` if unknown.
+    """
+
+    text: str
+    model: str = ""
+    usage: Usage = Usage()
+    finish_reason: FinishReason = FinishReason.STOP
+    time_to_first_token: float | None = None
+
+
+class AttemptFailure(NamedTuple):
+    """What an attempt met instead of an answer.
+
+    `message` says what happened and what to do, without prompt or output. `retry_after` is the wait asked for by the server,
+    in seconds. `retryable` overrides what the vocabulary says of the reason, where the server said so itself.
+    """
+
+    reason: FailureReason
+    message: str
+    status_code: int | None = None
+    retry_after: float | None = None
+    cause: BaseException | None = None
+    retryable: bool | None = None
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may succeed later: the server's word, else the vocabulary's."""
+        return self.reason in RETRYABLE if self.retryable is None else self.retryable
+
+
+Outcome = Answer | AttemptFailure
+"""What one attempt ends with."""
+
+
+class Backend(Protocol):
+    """Anything that answers one attempt. It raises nothing for an expected failure; what it raises is taken as a bug."""
+
+    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
+        """Send the request once and say what came back.
+
+        On `asyncio.CancelledError` (the attempt timed out, or the caller cancelled) close the connection and let it pass.
+        """
+        ...
+
+
+@runtime_checkable
+class SessionBackend(Protocol):
+    """A backend that keeps something per event loop."""
+
+    def session(self) -> Backend:
+        """Return what answers attempts on the running event loop; the same object for the same loop.
+
+        It may have an `async def aclose(self) -> None`, called when the client is closed.
+        """
+        ...
+
+
+class AttemptStream(Protocol):
+    """One attempt whose text arrives in pieces. `outcome` exists when the iteration has ended.
+
+    Closing it early (`aclose`) closes the connection.
+    """
+
+    outcome: Outcome
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """Iterate over the pieces of text in order of arrival."""
+        ...
+
+    async def aclose(self) -> None:
+        """End the attempt and close its connection; does nothing after the end."""
+        ...
+
+
+@runtime_checkable
+class StreamingBackend(Protocol):
+    """A backend that can hand over an answer piece by piece."""
+
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Begin one attempt; nothing is sent before the first piece is asked for."""
+        ...

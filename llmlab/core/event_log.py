@@ -1,0 +1,131 @@
+"""Events kept in memory, by column: the observer behind every data frame.
+
+A row is appended as the tuple that the event is; every few thousand rows the tuples are turned into typed arrays and let
+go. So recording costs an append, and a million attempts cost about 130 MB and no object each. Words are kept as
+codes into a list that grows as words appear. `analysis/frames.py` makes data frames of the arrays.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, CallEvent, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_TYPECODES = {"float": "d", "int": "q", "bool": "b", "word": "h"}
+_ROWS_PER_FLUSH = 4096
+
+
+class _Codes(dict[Any, int]):
+    """Words to codes, in order of appearance; nothing (`None`) is -1."""
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        super().__init__({word: code for code, word in enumerate(known)})
+        self[None] = -1
+
+    def __missing__(self, word: str) -> int:
+        code = self[word] = len(self) - 1
+        return code
+
+    @property
+    def words(self) -> list[str]:
+        return [str(word) for word in self if word is not None]
+
+
+class ColumnTable:
+    """Rows in, typed columns out.
+
+    Args:
+        columns: what the rows hold, in order.
+    """
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        self.columns = columns
+        self._arrays = [array(_TYPECODES[column.kind]) for column in columns]
+        self._codes = [_Codes(column.words) if column.kind == "word" else None for column in columns]
+        self._rows: list[tuple[Any, ...]] = []
+        self.append: Callable[[tuple[Any, ...]], None] = self._rows.append
+
+    def __len__(self) -> int:
+        return len(self._arrays[0]) + len(self._rows)
+
+    def flush_if_due(self) -> None:
+        """Turn the rows into columns when there are enough of them for that to pay."""
+        if len(self._rows) >= _ROWS_PER_FLUSH:
+            self._flush()
+
+    def _flush(self) -> None:
+        for values, store, codes in zip(zip(*self._rows, strict=True), self._arrays, self._codes, strict=False):
+            store.extend(values if codes is None else map(codes.__getitem__, values))
+        self._rows.clear()
+
+    def arrays(self) -> dict[str, array[Any]]:
+        """Return each column by name: `d` for floats, `q` for ints, `b` for booleans, `h` for the codes of words (-1: none).
+
+        The arrays are the table's own and grow with it: copy what must not change.
+        """
+        self._flush()
+        return {column.name: store for column, store in zip(self.columns, self._arrays, strict=True)}
+
+    def words(self) -> dict[str, list[str]]:
+        """Return, for each column of words, the words that its codes stand for."""
+        self._flush()
+        return {c.name: codes.words for c, codes in zip(self.columns, self._codes, strict=True) if codes is not None}
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Iterate over the rows as they were appended (words as plain texts)."""
+        words = self.words()
+        stores = []
+        for name, store in self.arrays().items():
+            known = words.get(name)
+            stores.append(store if known is None else [None if code < 0 else known[code] for code in store])
+        return zip(*stores, strict=True)
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self._rows.clear()
+        for store in self._arrays:
+            del store[:]
+
+
+class EventLog:
+    """Keep every attempt and call in memory. An observer; not for use from several event loops at a time.
+
+    `len(log)` is the number of attempts.
+    """
+
+    def __init__(self) -> None:
+        self.attempt_table = ColumnTable(ATTEMPT_COLUMNS)
+        self.call_table = ColumnTable(CALL_COLUMNS)
+        self.on_attempt: Callable[[AttemptEvent], None] = self.attempt_table.append
+        self._append_call = self.call_table.append
+
+    def on_call(self, event: CallEvent) -> None:
+        """Keep one call."""
+        self._append_call(event)
+        self.attempt_table.flush_if_due()
+        self.call_table.flush_if_due()
+
+    def __len__(self) -> int:
+        return len(self.attempt_table)
+
+    def __repr__(self) -> str:
+        return f"<EventLog: {len(self.call_table)} calls, {len(self.attempt_table)} attempts>"
+
+    @property
+    def attempts(self) -> list[AttemptEvent]:
+        """All attempts so far, made anew at each access; for many, use data frames."""
+        return [AttemptEvent(*row) for row in self.attempt_table.rows()]
+
+    @property
+    def calls(self) -> list[CallEvent]:
+        """All calls so far, made anew at each access; for many, use data frames."""
+        return [CallEvent(*row) for row in self.call_table.rows()]
+
+    def clear(self) -> None:
+        """Forget all events."""
+        self.attempt_table.clear()
+        self.call_table.clear()

@@ -1,0 +1,108 @@
+"""The base of every settings value, and the words in which a wrong setting is refused.
+
+Settings are frozen pydantic models: they serialise, compare by value and can be swept. pydantic's own messages speak
+to pydantic's users; `SettingsError` speaks to ours: which setting, which value, what to do, and the nearest valid
+name where a name is wrong. Look next at `policy.py`, the settings of a client.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic_core import ErrorDetails
+
+
+class SettingsError(ValueError):
+    """A setting has a wrong name, type or value; the message names it, gives the value and says what is valid."""
+
+
+class Settings(BaseModel):
+    """A frozen, serialisable value whose wrong use raises `SettingsError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
+
+    if not TYPE_CHECKING:  # type checkers take the parameters from the fields
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise SettingsError(explain(error, type(self))) from None
+
+    def replace(self, **changes: Any) -> Any:
+        """Return a copy with these fields changed, validated again.
+
+        Raises:
+            SettingsError: a name, type or value is wrong.
+        """
+        return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the nearest valid name, and always the complete list of valid ones."""
+    options = sorted(valid)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}valid: {', '.join(options)}"
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in a user's words what is wrong with the settings given to `model`; one line for each mistake."""
+    return "\n".join(_explain_one(detail, model) for detail in error.errors())
+
+
+_BOUNDS = {
+    "greater_than_equal": ("ge", "{} or more"),
+    "greater_than": ("gt", "more than {}"),
+    "less_than_equal": ("le", "{} or less"),
+    "less_than": ("lt", "less than {}"),
+}
+
+
+def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in detail["loc"]) or model.__name__
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{model.__name__} has no setting '{path}'; {nearest(path, model.model_fields)}"
+    if kind == "missing":
+        return f"{model.__name__} needs '{path}'"
+    if kind == "value_error":
+        prefix = f"{path}: " if detail["loc"] else ""
+        return f"{prefix}{context.get('error', detail['msg'])}"
+    return f"{path} must be {_wanted(kind, context, detail['msg'])}, got {_shown(value)}{_hint(model, detail['loc'])}"
+
+
+def _wanted(kind: str, context: Mapping[str, Any], message: str) -> str:
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        bound = context[key]
+        return words.format(int(bound) if isinstance(bound, float) and bound.is_integer() else bound)
+    if kind == "finite_number":
+        return "a finite number"
+    if kind in {"literal_error", "enum"}:
+        return f"one of {context['expected']}"
+    text = message.removeprefix("Input should be ")
+    return text[0].lower() + text[1:]
+
+
+def _shown(value: object) -> str:
+    """Show a value briefly; a long text is named by its length, since it may be a prompt."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    if isinstance(value, str) and len(value) > 60:
+        return f"a text of {len(value)} characters"
+    return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
+
+
+def _hint(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """Return the advice that the field declares for wrong values, if any."""
+    field = model.model_fields.get(str(loc[0])) if loc else None
+    extra = field.json_schema_extra if field else None
+    return f"; {extra['advice']}" if isinstance(extra, dict) and "advice" in extra else ""
