@@ -1,0 +1,48 @@
+"""What `call_soon` and `call_at` return: a callback that can be cancelled.
+
+A handle *is* a list, `[when, number, run, args]`, because a timer heap spends its time comparing, and a heap of lists
+compares in C: `when` first, then `number`, which is unique, so that equal times keep their arming order and `run` is
+never compared. (With asyncio's `TimerHandle`, every comparison is a Python call of `__lt__`.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class VirtualHandle(list[Any]):
+    """A scheduled callback: `cancel()`, `cancelled()` and `when()`, as asyncio's handles have them."""
+
+    __slots__ = ("__weakref__",)
+    # By identity, for those who keep handles in a set. Defining `__eq__` beside it would move every comparison
+    # of the heap from C to Python, so handles compare as lists.
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def cancel(self) -> None:
+        """Never run the callback, and let go of it now: a cancelled timer may stay in the heap for a while."""
+        self[2], self[3] = cancelled, ()
+
+    def cancelled(self) -> bool:
+        """Whether `cancel()` was called."""
+        return self[2] is cancelled
+
+    def when(self) -> float:
+        """The virtual time at which a timer is due."""
+        return float(self[0])
+
+    def __repr__(self) -> str:
+        state = "cancelled " if self.cancelled() else ""
+        return f"<VirtualHandle {state}when={self[0]!r} {describe_callback(self)}>"
+
+
+def cancelled() -> None:
+    """What a cancelled handle runs: nothing."""
+
+
+def describe_callback(handle: VirtualHandle) -> str:
+    """The scheduled callback, for messages: `function(arguments)`."""
+    run, args = handle[2], handle[3]
+    if getattr(run, "__name__", "") == "run" and args:  # `context.run`: what it runs is its first argument
+        run, *args = args
+    name = getattr(run, "__qualname__", None) or repr(run)
+    return f"{name}({', '.join(map(repr, args))})"

@@ -1,0 +1,93 @@
+"""The front door: run one coroutine on virtual time, from anywhere.
+
+Like `asyncio.run`, and built on `asyncio.Runner`, with two differences. It works inside a running loop too (a Jupyter
+cell), where it runs in a short-lived thread. And what is left at the end is cancelled in the order in which it was
+created, so that cleanup, too, is the same in every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from asyncio import events
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from llmlab.virtual_time.loop import VirtualLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    start: float = 0.0,
+    executor: Literal["forbid", "inline"] = "forbid",
+    max_time: float | None = None,
+    max_steps: int | None = None,
+    livelock_after: int | None = 1_000_000,
+    debug: bool | None = None,
+) -> T:
+    """Run a coroutine on virtual time, and return its result: `run(main())` takes no time, however long it sleeps.
+
+    Inside, `loop.time()` begins at `start` seconds. `executor="inline"` lets `asyncio.to_thread` and executors run
+    their functions at once on the loop's thread. `max_time` bounds the run in virtual seconds, `max_steps` in
+    callbacks, `livelock_after` in iterations at one instant; `None` is no bound. `debug` is asyncio's debug mode.
+
+    Raises what `main` raises, or a `VirtualTimeError`: `VirtualDeadlock`, `VirtualLivelock`, `VirtualTimeLimit`,
+    `VirtualStepLimit`, or `NotInVirtualTime` for what needs the outside world, even if the program swallowed it.
+    """
+    try:
+        if not asyncio.iscoroutine(main):
+            raise TypeError(f"run() takes a coroutine, such as main(), got {main!r}")
+        loop = VirtualLoop(
+            start, executor=executor, max_time=max_time, max_steps=max_steps, livelock_after=livelock_after
+        )
+    except BaseException:
+        if asyncio.iscoroutine(main):
+            main.close()
+        raise
+    if events._get_running_loop() is None:
+        return _run_here(loop, main, debug)
+    return _run_in_a_thread(loop, main, debug)
+
+
+def _run_here(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
+    with asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
+        try:
+            return runner.run(main)
+        finally:
+            loop.cancel_all_tasks()
+
+
+def _run_in_a_thread(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
+    """The same in a thread, with this thread's context, while this one waits; Ctrl-C here cancels `main` there."""
+    outcome: list[Callable[[], T]] = []
+
+    def work() -> None:
+        try:
+            result = _run_here(loop, main, debug)
+        except BaseException as error:
+            outcome.append(_raiser(error))
+        else:
+            outcome.append(lambda: result)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="llmlab virtual time")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        loop.cancel_main_from_another_thread()
+        thread.join()
+        raise
+    return outcome[0]()
+
+
+def _raiser(error: BaseException) -> Callable[[], Any]:
+    def raise_it() -> Any:
+        raise error
+
+    return raise_it
