@@ -9,13 +9,45 @@ from llmlab.analysis.frames import (
     dtype_of,
     parameter_columns,
 )
+from llmlab.analysis.metrics import (
+    SUMMARY_ATTEMPT_COLUMNS,
+    SUMMARY_COLUMNS,
+    Over,
+    failure_rate,
+    latency_percentiles,
+    rate_by_fate,
+    rate_by_reason,
+    summary,
+)
+from llmlab.analysis.stats import (
+    Interval,
+    PercentileInterval,
+    percentile_interval,
+    percentile_intervals,
+    values_needed,
+    wilson,
+)
 
 __all__ = [
     "DERIVED_ATTEMPT_COLUMNS",
     "DERIVED_CALL_COLUMNS",
+    "Interval",
+    "Over",
+    "PercentileInterval",
+    "SUMMARY_ATTEMPT_COLUMNS",
+    "SUMMARY_COLUMNS",
     "attempts_frame",
     "calls_frame",
     "concat_frames",
     "dtype_of",
+    "failure_rate",
+    "latency_percentiles",
     "parameter_columns",
+    "percentile_interval",
+    "percentile_intervals",
+    "rate_by_fate",
+    "rate_by_reason",
+    "summary",
+    "values_needed",
+    "wilson",
 ]
