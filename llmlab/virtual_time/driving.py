@@ -28,11 +28,12 @@ class Drivable(asyncio.AbstractEventLoop):
     """The part of a loop that runs: `_iterate` is left to the subclass."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._driver = threading.Lock()  # held by the one thread that drives the loop
         self._thread: int | None = None
         self._main: asyncio.Future[Any] | None = None
         self._stopping = False
-        self._closed = False
+        self._closed = self._winding_down = False
         self._debug = sys.flags.dev_mode
         self._failure: VirtualTimeError | None = None
         self._asyncgens: weakref.WeakValueDictionary[int, AsyncGenerator[Any, Any]] = weakref.WeakValueDictionary()
@@ -68,7 +69,7 @@ class Drivable(asyncio.AbstractEventLoop):
         self._check_closed()
         self._check_can_run()
         ours = not asyncio.isfuture(future)
-        main: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)
+        main: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]  # generators too
         if ours:  # if the run fails, that error says enough: no "Task was destroyed but it is pending!" beside it
             main._log_destroy_pending = False  # type: ignore[attr-defined]
         main.add_done_callback(_stop_its_loop)
@@ -107,8 +108,12 @@ class Drivable(asyncio.AbstractEventLoop):
             raise RuntimeError("Cannot close a running event loop")
         self._closed = True
 
-    def cancel_all_tasks(self) -> None:
-        """Cancel what is unfinished, oldest first, and run until all of it has ended; errors there are reported."""
+    def wind_down(self) -> None:
+        """Cancel what is unfinished, oldest first, and run until all of it has ended, async generators included.
+
+        From here on a refusal no longer stops the loop, so that one task's cleanup cannot cut short another's.
+        """
+        self._winding_down = True
         tasks = sorted(asyncio.all_tasks(self), key=hash)
         for task in tasks:
             task.cancel()
@@ -118,6 +123,7 @@ class Drivable(asyncio.AbstractEventLoop):
             if not task.cancelled() and (error := task.exception()) is not None:
                 message = "unhandled exception while a run was shut down"
                 self.call_exception_handler({"message": message, "exception": error, "task": task})
+        self.run_until_complete(self.shutdown_asyncgens())
 
     def get_debug(self) -> bool:
         """Whether asyncio's debug mode is on; from the start, it is what Python's development mode is."""

@@ -7,6 +7,7 @@ never compared. (With asyncio's `TimerHandle`, every comparison is a Python call
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import Any
 
 
@@ -30,6 +31,11 @@ class VirtualHandle(list[Any]):
         """The virtual time at which a timer is due."""
         return float(self[0])
 
+    def get_context(self) -> Context | None:
+        """The contextvars context the callback runs in; `None` when it needs none, or is cancelled."""
+        bound_to = getattr(self[2], "__self__", None)
+        return bound_to if isinstance(bound_to, Context) else None
+
     def __repr__(self) -> str:
         state = "cancelled " if self.cancelled() else ""
         return f"<VirtualHandle {state}when={self[0]!r} {describe_callback(self)}>"
@@ -42,7 +48,7 @@ def cancelled() -> None:
 def describe_callback(handle: VirtualHandle) -> str:
     """The scheduled callback, for messages: `function(arguments)`."""
     run, args = handle[2], handle[3]
-    if getattr(run, "__name__", "") == "run" and args:  # `context.run`: what it runs is its first argument
+    if handle.get_context() is not None:  # then `run` is `context.run`, and what it runs is its first argument
         run, *args = args
     name = getattr(run, "__qualname__", None) or repr(run)
     return f"{name}({', '.join(map(repr, args))})"

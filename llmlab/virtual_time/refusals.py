@@ -8,19 +8,35 @@ the code that meets it is often retry code that swallows every `Exception` and w
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NoReturn
+from asyncio import events
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from llmlab.virtual_time.errors import NotInVirtualTime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+Executor = Literal["forbid", "inline"]
 
 _NETWORK = "answer in process instead: a mock backend, or a client transport that makes no connection"
 _WATCHING = "feed an asyncio.Queue or asyncio.Event from a task on this loop instead"
 _PROCESS = "run the subprocess before or after the simulation, or stand in for it with a coroutine that sleeps"
 _SIGNAL = "install the handler with signal.signal() around the run instead"
-EXECUTOR = (
+_EXECUTOR = (
     'pass executor="inline" to run the function at once on the loop\'s own thread, where it takes no virtual time, '
     "or move the work out of the simulation"
 )
-THREAD = "wake the loop from a task or a timer on it; another thread's timing is real time, and cannot be simulated"
+ANOTHER_THREAD = (
+    "wake the loop from a task or a timer on it; another thread's timing is real time, and cannot be simulated"
+)
+
+
+def checked_executor(executor: Executor) -> Executor:
+    """The executor option, if it is one."""
+    if executor not in ("forbid", "inline"):
+        raise ValueError(f'executor must be "forbid" or "inline", got {executor!r}')
+    return executor
 
 
 def _refused(name: str, instead: str) -> Any:
@@ -74,3 +90,29 @@ class NoOutsideWorld(asyncio.AbstractEventLoop):
 
     add_signal_handler = _refused("add_signal_handler", _SIGNAL)
     remove_signal_handler = _refused("remove_signal_handler", _SIGNAL)
+
+    _executor: Executor = "forbid"
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Call `func(*args)` at once if the loop has `executor="inline"`, in no virtual time; refused otherwise."""
+        self._check_closed()
+        if self._executor == "forbid":
+            self.refuse("loop.run_in_executor(), which asyncio.to_thread() uses,", _EXECUTOR)
+        future: asyncio.Future[T] = self.create_future()
+        running = events._get_running_loop()
+        events._set_running_loop(None)  # `func` believes to be in a thread of its own, where no loop runs
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - an executor hands on whatever the function raised
+            future.set_exception(error)
+        finally:
+            events._set_running_loop(running)
+        return future
+
+    def set_default_executor(self, executor: object) -> None:
+        """Accepted, and of no effect, if the loop has `executor="inline"`; refused otherwise."""
+        if self._executor == "forbid":
+            self.refuse("loop.set_default_executor()", _EXECUTOR)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's
+        """Nothing to shut down: there is no executor."""

@@ -39,7 +39,9 @@ class ReportsExceptions(asyncio.AbstractEventLoop):
         """Log the message, the exception and everything else the context holds."""
         lines = [context.get("message") or "Unhandled exception in event loop"]
         lines += [_described(key, context[key]) for key in sorted(context) if key not in ("message", "exception")]
-        _logger.error("\n".join(lines), exc_info=context.get("exception") or False)
+        error = context.get("exception")
+        exc_info = (type(error), error, error.__traceback__) if error is not None else False
+        _logger.error("\n".join(lines), exc_info=exc_info)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Report `context`; a handler that fails is itself reported, and never breaks the loop."""
@@ -51,7 +53,7 @@ class ReportsExceptions(asyncio.AbstractEventLoop):
             _run_in_context_of(context, handler, self, context)
         except (SystemExit, KeyboardInterrupt):
             raise
-        except BaseException as error:  # whatever a handler raises is reported, as asyncio does it
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is reported, as asyncio does it
             self._report_by_default(
                 {"message": "Unhandled error in exception handler", "exception": error, "context": context},
                 failure="Exception in default exception handler while handling an unexpected error "
@@ -65,8 +67,8 @@ class ReportsExceptions(asyncio.AbstractEventLoop):
             self.default_exception_handler(context)
         except (SystemExit, KeyboardInterrupt):
             raise
-        except BaseException:  # the handler may be a subclass's
-            _logger.error(failure, exc_info=True)
+        except BaseException:  # a subclass may have replaced it
+            _logger.exception(failure)
 
 
 def _described(key: str, value: object) -> str:
@@ -78,8 +80,8 @@ def _described(key: str, value: object) -> str:
 
 def _run_in_context_of(context: dict[str, Any], handler: Handler, *args: Any) -> None:
     """Call the handler in the contextvars context of the task that failed, where there is one."""
-    source = context.get("task") or context.get("future") or context.get("handle")
-    get_context = getattr(source, "get_context", None)  # 3.11's tasks have none; it came with 3.12
+    source = next((context[key] for key in ("task", "future", "handle") if context.get(key) is not None), None)
+    get_context = getattr(source, "get_context", None)  # futures have none, nor have 3.11's tasks
     own = get_context() if get_context is not None else None
     if own is None:
         handler(*args)

@@ -11,12 +11,15 @@ import asyncio
 import contextvars
 import threading
 from asyncio import events
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from llmlab.virtual_time.errors import VirtualTimeError
 from llmlab.virtual_time.loop import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from llmlab.virtual_time.refusals import Executor
 
 T = TypeVar("T")
 
@@ -25,7 +28,7 @@ def run(
     main: Coroutine[Any, Any, T],
     *,
     start: float = 0.0,
-    executor: Literal["forbid", "inline"] = "forbid",
+    executor: Executor = "forbid",
     max_time: float | None = None,
     max_steps: int | None = None,
     livelock_after: int | None = 1_000_000,
@@ -40,15 +43,14 @@ def run(
     Raises what `main` raises, or a `VirtualTimeError`: `VirtualDeadlock`, `VirtualLivelock`, `VirtualTimeLimit`,
     `VirtualStepLimit`, or `NotInVirtualTime` for what needs the outside world, even if the program swallowed it.
     """
+    if not asyncio.iscoroutine(main):
+        raise TypeError(f"run() takes a coroutine, such as main(), got {main!r}")
     try:
-        if not asyncio.iscoroutine(main):
-            raise TypeError(f"run() takes a coroutine, such as main(), got {main!r}")
         loop = VirtualLoop(
             start, executor=executor, max_time=max_time, max_steps=max_steps, livelock_after=livelock_after
         )
     except BaseException:
-        if asyncio.iscoroutine(main):
-            main.close()
+        main.close()  # or a wrong option would be followed by "coroutine was never awaited"
         raise
     if events._get_running_loop() is None:
         return _run_here(loop, main, debug)
@@ -56,11 +58,24 @@ def run(
 
 
 def _run_here(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
-    with asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
+    runner = asyncio.Runner(debug=debug, loop_factory=lambda: loop)
+    try:
+        result = runner.run(main)
+    except BaseException as error:
         try:
-            return runner.run(main)
-        finally:
-            loop.cancel_all_tasks()
+            _shut_down(runner, loop)
+        except VirtualTimeError as later:
+            error.add_note(f"Then, while the run was shut down: {later}")
+        raise
+    _shut_down(runner, loop)
+    return result
+
+
+def _shut_down(runner: asyncio.Runner, loop: VirtualLoop) -> None:
+    try:
+        loop.wind_down()
+    finally:
+        runner.close()
 
 
 def _run_in_a_thread(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
@@ -70,12 +85,14 @@ def _run_in_a_thread(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: boo
     def work() -> None:
         try:
             result = _run_here(loop, main, debug)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where the run was asked for
             outcome.append(_raiser(error))
         else:
             outcome.append(lambda: result)
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="llmlab virtual time")
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(work,), name="llmlab virtual time", daemon=True
+    )
     thread.start()
     try:
         thread.join()

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
-_ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
+_ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
+_CHAINS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,13 @@ def _line(frame: FrameType) -> str:
 
 
 def _frames(awaited: Any) -> Iterator[FrameType]:
-    """The suspended frames from the task's coroutine inwards; coroutines, generators and async generators differ in
-    their prefix only."""
+    """The suspended frames, from the task's coroutine inwards to what waits for the future."""
     while awaited is not None:
-        for frame, inner in (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await")):
-            if hasattr(awaited, frame):
-                break
-        else:
+        # A coroutine, a generator or an async generator: their attributes differ in the prefix.
+        names = next((names for names in _CHAINS if hasattr(awaited, names[0])), None)
+        if names is None:
             return
+        frame, inner = names
         if (suspended := getattr(awaited, frame)) is not None:
             yield suspended
         awaited = getattr(awaited, inner)
