@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class AttemptKey(NamedTuple):
     """Which attempt this is, for keyed draws (`chance.py`) and for correlation.
 
-    `call` is the call's number, from 0; `attempt` counts from 1. In a client that is another client's backend, `call` is
-    a 63-bit number derived from the outer key, so that no two outer attempts share draws.
+    `call` is the call's number, from 0; `attempt` counts from 1. In a client that is another client's backend, `call`
+    is a 63-bit number derived from the outer key, so that no two outer attempts share draws.
     """
 
     call: int
@@ -44,20 +44,23 @@ class AttemptKey(NamedTuple):
 class Timeouts(Settings):
     """How long the phases of one attempt may take, in seconds; `None` means no bound of its own.
 
-    The whole attempt is bounded by `ClientPolicy.attempt_timeout` whatever stands here. Only a backend sees the phases, so
-    it holds these bounds and reports a breach as `attempt_timeout`, naming the phase (`connection_failed` for `connect`).
+    The whole attempt is bounded by `ClientPolicy.attempt_timeout` whatever stands here. Only a backend sees the
+    phases, so it holds these bounds and reports a breach as `attempt_timeout`, naming the phase (`connection_failed`
+    for `connect`).
     """
 
-    connect: float | None = Field(5.0, gt=0, description="until the connection stands")
-    pool: float | None = Field(None, gt=0, description="until the connection pool has a connection free")
+    connect: float | None = Field(default=5.0, gt=0, description="until the connection stands")
+    pool: float | None = Field(default=None, gt=0, description="until the connection pool has a connection free")
     first_byte: float | None = Field(
-        None, gt=0, description="from the request sent to the answer's first byte; includes the server's own queue"
+        default=None,
+        gt=0,
+        description="from the request sent to the answer's first byte; includes the server's own queue",
     )
-    between_chunks: float | None = Field(30.0, gt=0, description="between two pieces of a streamed answer")
+    between_chunks: float | None = Field(default=30.0, gt=0, description="between two pieces of a streamed answer")
 
 
 class Answer(NamedTuple):
-    """What an attempt brought: a text that kept the protocol. Whether it is usable (`checks.py`) is not the backend's to say.
+    """What an attempt brought: a text that kept the protocol. Whether it is usable is for `checks.py` to say.
 
     `time_to_first_token` is in seconds from the start of the attempt, `None` if unknown.
     """
@@ -72,8 +75,8 @@ class Answer(NamedTuple):
 class AttemptFailure(NamedTuple):
     """What an attempt met instead of an answer.
 
-    `message` says what happened and what to do, without prompt or output. `retry_after` is the wait asked for by the server,
-    in seconds. `retryable` overrides what the vocabulary says of the reason, where the server said so itself.
+    `message` says what happened and what to do, without prompt or output. `retry_after` is the wait asked for by the
+    server, in seconds. `retryable` overrides what the vocabulary says of the reason, where the server said so itself.
     """
 
     reason: FailureReason
@@ -94,12 +97,13 @@ Outcome = Answer | AttemptFailure
 
 
 class Backend(Protocol):
-    """Anything that answers one attempt. It raises nothing for an expected failure; what it raises is taken as a bug."""
+    """Anything that answers one attempt. It raises nothing for an expected failure; what it raises is a bug."""
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Send the request once and say what came back.
 
-        On `asyncio.CancelledError` (the attempt timed out, or the caller cancelled) close the connection and let it pass.
+        On `asyncio.CancelledError` (the attempt timed out, or the caller cancelled) close the connection and let it
+        pass.
         """
         ...
 

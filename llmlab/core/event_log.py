@@ -1,7 +1,7 @@
 """Events kept in memory, by column: the observer behind every data frame.
 
-A row is appended as the tuple that the event is; every few thousand rows the tuples are turned into typed arrays and let
-go. So recording costs an append, and a million attempts cost about 130 MB and no object each. Words are kept as
+A row is appended as the tuple that the event is; every few thousand rows the tuples are turned into typed arrays and
+let go. So recording costs an append, and a million attempts cost about 130 MB and no object each. Words are kept as
 codes into a list that grows as words appear. `analysis/frames.py` makes data frames of the arrays.
 """
 
@@ -63,7 +63,7 @@ class ColumnTable:
         self._rows.clear()
 
     def arrays(self) -> dict[str, array[Any]]:
-        """Return each column by name: `d` for floats, `q` for ints, `b` for booleans, `h` for the codes of words (-1: none).
+        """Return each column by name: `d` for floats, `q` for ints, `b` for booleans, `h` for words' codes (-1: none).
 
         The arrays are the table's own and grow with it: copy what must not change.
         """

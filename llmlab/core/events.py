@@ -1,8 +1,9 @@
 """Every attempt and every call as one event, and the catalogue of their columns.
 
-Two grains: an `AttemptEvent` says what happened on the wire, a `CallEvent` what the caller saw. Counts conserve: a call has
-as many attempt events as `attempts` says; calls = answered + failed + cancelled + crashed. Along a call's critical path
-`slot_wait_s + rate_wait_s + server_s + backoff_s` add up to `ended_at_s - started_at_s` (hedged attempts overlap, and say so).
+Two grains: an `AttemptEvent` says what happened on the wire, a `CallEvent` what the caller saw. Counts conserve: a
+call has as many attempt events as `attempts` says; calls = answered + failed + cancelled + crashed. Along a call's
+critical path `slot_wait_s + rate_wait_s + server_s + backoff_s` add up to `ended_at_s - started_at_s` (hedged attempts
+overlap, and say so).
 
 Events are named tuples, because one is made for every attempt of a simulation: 0.3 microseconds instead of 8 for a
 pydantic model. They hold no prompt and no output. `ATTEMPT_COLUMNS` and `CALL_COLUMNS` declare each field's type, unit,
@@ -150,7 +151,12 @@ CALL_COLUMNS: tuple[Column, ...] = (
     _CALL,
     Column("parent_call", "int", "", "call of the outer client that made this one; -1 where there is none"),
     Column("parent_attempt", "int", "", "attempt of the outer client that made this call; 0 where there is none"),
-    Column("arrived_at_s", "float", "s", "when it was meant to start (an open workload's schedule); latency counts from here"),
+    Column(
+        "arrived_at_s",
+        "float",
+        "s",
+        "when it was meant to start (an open workload's schedule); latency counts from here",
+    ),
     Column("started_at_s", "float", "s", "when the client was called"),
     Column("ended_at_s", "float", "s", "when the client returned"),
     Column("fate", "word", "", "how it ended", words=_FATES),

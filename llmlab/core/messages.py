@@ -1,13 +1,14 @@
 """What goes into a call and what comes out: `LLMRequest`, and `LLMResponse` or `LLMFailure`.
 
-A call's outcome is a value. What can be expected to go wrong is an `LLMFailure` and never an exception; `unwrap()` turns
-it into one for those who want it. Results do not hold the request, and a request's repr does not show its prompt.
-Look next at `vocabulary.py` (the reasons) and `backend.py` (what a backend gives back for one attempt).
+A call's outcome is a value. What can be expected to go wrong is an `LLMFailure` and never an exception; `unwrap()`
+turns it into one for those who want it. Results do not hold the request, and a request's repr does not show its
+prompt. Look next at `vocabulary.py` (the reasons) and `backend.py` (what a backend gives back for one attempt).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
@@ -53,8 +54,8 @@ class LLMRequest(Settings):
         max_tokens: the most tokens to write; `None` leaves it to the server.
         temperature: 0 or more; `None` leaves it to the server.
         stop: one text or several at which the model stops.
-        response_format: `"json"`, a JSON schema as a dict, or a pydantic model; the answer is validated against it and the
-            object stands in `LLMResponse.parsed`.
+        response_format: `"json"`, a JSON schema as a dict, or a pydantic model; the answer is validated against it and
+            the object stands in `LLMResponse.parsed`.
         seed: fixes the server's sampling where it can; a retry after malformed output adds the retry's number to it.
         metadata: your own labels, which stay with your request: they are neither sent nor recorded.
 
@@ -66,8 +67,8 @@ class LLMRequest(Settings):
     model: Annotated[str, StringConstraints(min_length=1)] | None = None
     system: str | None = None
     messages: tuple[Message, ...] | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
     stop: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
     response_format: Literal["json"] | dict[str, Any] | type[BaseModel] | None = None
     seed: int | None = None
@@ -227,7 +228,9 @@ class LLMFailure:
 
 
 def _tokens(usage: Usage) -> dict[str, str]:
-    return {} if usage.output_tokens is None else {"tokens": f"{usage.input_tokens or '?'} in, {usage.output_tokens} out"}
+    return (
+        {} if usage.output_tokens is None else {"tokens": f"{usage.input_tokens or '?'} in, {usage.output_tokens} out"}
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -236,8 +239,6 @@ def _count(number: int, noun: str) -> str:
 
 def _as_html(title: str, rows: dict[str, str]) -> str:
     """Draw a small table in the notebook's own colours, so that it reads in light and dark themes."""
-    from html import escape  # loaded only where something is displayed
-
     cells = "".join(
         f"<tr><th style='text-align:left;vertical-align:top'>{escape(name)}</th>"
         f"<td style='text-align:left;white-space:pre-wrap'>{escape(value)}</td></tr>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,6 +28,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
 
+    shorthands: ClassVar[tuple[str, ...]] = ()
+    """Names that are taken beside the fields, and folded into them."""
+
     if not TYPE_CHECKING:  # type checkers take the parameters from the fields
 
         def __init__(self, /, **data: Any) -> None:
@@ -45,8 +48,13 @@ class Settings(BaseModel):
         return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
 
 
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """Return every name that a settings value takes: its fields and its shorthands."""
+    return sorted({*model.model_fields, *getattr(model, "shorthands", ())})
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the nearest valid name, and always the complete list of valid ones."""
+    """Return the complete list of valid names, led by "did you mean 'x'?" where one of them is near."""
     options = sorted(valid)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'? " if close else ""
@@ -70,7 +78,7 @@ def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in detail["loc"]) or model.__name__
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{model.__name__} has no setting '{path}'; {nearest(path, model.model_fields)}"
+        return f"{model.__name__} has no setting '{path}'; {nearest(path, setting_names(model))}"
     if kind == "missing":
         return f"{model.__name__} needs '{path}'"
     if kind == "value_error":

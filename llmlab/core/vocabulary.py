@@ -123,7 +123,9 @@ REASONS: dict[FailureReason, ReasonMeaning] = {
         True,
         (Fate.REJECTED_BY_LIMIT,),
     ),
-    _R.CIRCUIT_OPEN: ReasonMeaning("the client's circuit breaker is open; nothing was sent", True, (Fate.CIRCUIT_OPEN,)),
+    _R.CIRCUIT_OPEN: ReasonMeaning(
+        "the client's circuit breaker is open; nothing was sent", True, (Fate.CIRCUIT_OPEN,)
+    ),
     _R.BUDGET_EXHAUSTED: ReasonMeaning("the client's retry budget is spent", True, (Fate.BUDGET_EXHAUSTED,)),
     _R.CANCELLED: ReasonMeaning("the caller cancelled the call", False, (Fate.CANCELLED,)),
     _R.CRASHED: ReasonMeaning(

@@ -1,0 +1,147 @@
+"""llmlab: find out, before production does, how an LLM client behaves when the model server misbehaves.
+
+    from llmlab import MockLLM
+
+    result = MockLLM(timeout_probability=0.2).generate("Hello")
+    print(result.text if result.ok else result.reason)
+
+The map; each package imports only from those above it:
+
+    core/           what a call is: requests, results, events, policies, and THE call (core/flow.py)
+      vocabulary.py   FailureReason, Fate: every word for what can go wrong, in one table
+      messages.py     LLMRequest, LLMResponse, LLMFailure
+      backend.py      the Backend protocol: how to write your own
+      policy.py       ClientPolicy, with the table of defaults
+      events.py       AttemptEvent, CallEvent, and the catalogue of their columns
+      client.py       AsyncClient
+    virtual_time/   the event loop whose clock jumps: run(main())
+    sync.py         Client, the synchronous face of AsyncClient
+    observers.py    events into files and into logging
+    backends/       what a call is sent to: mock.py (simulated), ollama.py, with_faults.py; faults.py is the vocabulary
+    llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
+    analysis/       events into data frames, metrics and intervals
+    experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
+    plots/          data frames into charts
+    widgets/        (later) the same, interactively
+    server/         recorded answers on loopback, where no real server is at hand
+    cli.py          the command `llmlab`
+
+Names are loaded on first use: `import llmlab` alone loads neither pandas nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmlab.backends.distributions import Constant, Empirical, Exponential, Lognormal, Uniform
+    from llmlab.backends.faults import FaultKind, Faults
+    from llmlab.backends.mock import MockBackend
+    from llmlab.backends.ollama import OllamaBackend
+    from llmlab.backends.with_faults import WithFaults
+    from llmlab.core.backend import Answer, AttemptFailure, AttemptKey, Backend, Timeouts
+    from llmlab.core.client import AsyncClient
+    from llmlab.core.event_log import EventLog
+    from llmlab.core.events import AttemptEvent, CallEvent, Observer
+    from llmlab.core.limits import RateLimit
+    from llmlab.core.messages import LLMError, LLMFailure, LLMRequest, LLMResponse, Message, Usage
+    from llmlab.core.policy import ClientPolicy
+    from llmlab.core.retry import Backoff, RetryPolicy
+    from llmlab.core.settings import SettingsError
+    from llmlab.core.vocabulary import FailureReason, Fate, FinishReason
+    from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.sweep import Sweep
+    from llmlab.experiments.sweep_result import SweepResult
+    from llmlab.experiments.workload import ClosedLoop, OpenLoop
+    from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, LocalLLM, MockLLM
+    from llmlab.observers import JsonLinesObserver, LoggingObserver
+    from llmlab.sync import Client
+
+_HOME = {
+    "llmlab.backends.distributions": ("Constant", "Empirical", "Exponential", "Lognormal", "Uniform"),
+    "llmlab.backends.faults": ("FaultKind", "Faults"),
+    "llmlab.backends.mock": ("MockBackend",),
+    "llmlab.backends.ollama": ("OllamaBackend",),
+    "llmlab.backends.with_faults": ("WithFaults",),
+    "llmlab.core.backend": ("Answer", "AttemptFailure", "AttemptKey", "Backend", "Timeouts"),
+    "llmlab.core.client": ("AsyncClient",),
+    "llmlab.core.event_log": ("EventLog",),
+    "llmlab.core.events": ("AttemptEvent", "CallEvent", "Observer"),
+    "llmlab.core.limits": ("RateLimit",),
+    "llmlab.core.messages": ("LLMError", "LLMFailure", "LLMRequest", "LLMResponse", "Message", "Usage"),
+    "llmlab.core.policy": ("ClientPolicy",),
+    "llmlab.core.retry": ("Backoff", "RetryPolicy"),
+    "llmlab.core.settings": ("SettingsError",),
+    "llmlab.core.vocabulary": ("FailureReason", "Fate", "FinishReason"),
+    "llmlab.experiments.experiment": ("Experiment",),
+    "llmlab.experiments.sweep": ("Sweep",),
+    "llmlab.experiments.sweep_result": ("SweepResult",),
+    "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
+    "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "LocalLLM", "MockLLM"),
+    "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
+    "llmlab.sync": ("Client",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "AsyncLocalLLM",
+    "AsyncMockLLM",
+    "AttemptEvent",
+    "AttemptFailure",
+    "AttemptKey",
+    "Backend",
+    "Backoff",
+    "CallEvent",
+    "Client",
+    "ClientPolicy",
+    "ClosedLoop",
+    "Constant",
+    "Empirical",
+    "EventLog",
+    "Experiment",
+    "Exponential",
+    "FailureReason",
+    "Fate",
+    "FaultKind",
+    "Faults",
+    "FinishReason",
+    "JsonLinesObserver",
+    "LLMError",
+    "LLMFailure",
+    "LLMRequest",
+    "LLMResponse",
+    "LocalLLM",
+    "LoggingObserver",
+    "Lognormal",
+    "Message",
+    "MockBackend",
+    "MockLLM",
+    "Observer",
+    "OllamaBackend",
+    "OpenLoop",
+    "RateLimit",
+    "RetryPolicy",
+    "SettingsError",
+    "Sweep",
+    "SweepResult",
+    "Timeouts",
+    "Uniform",
+    "Usage",
+    "WithFaults",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'llmlab' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

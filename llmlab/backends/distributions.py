@@ -1,0 +1,98 @@
+"""Distributions as inverse CDFs: one uniform number in, one value out, so that keyed draws stay keyed.
+
+Values are seconds where a latency is meant. A plain number stands for `Constant` wherever a distribution is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from llmlab.core.settings import Settings
+
+_standard_normal = NormalDist().inv_cdf
+
+
+class Constant(Settings):
+    """Always `value`."""
+
+    kind: Literal["constant"] = "constant"
+    value: float = Field(ge=0)
+
+    def at(self, u: float) -> float:
+        """Return the value below which a share `u` of all draws lies; `u` inside (0, 1)."""
+        del u
+        return self.value
+
+
+class Uniform(Settings):
+    """Evenly between `low` and `high`."""
+
+    kind: Literal["uniform"] = "uniform"
+    low: float = Field(ge=0)
+    high: float = Field(ge=0)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse an empty range."""
+        if self.high < self.low:
+            raise ValueError(f"high must be low={self.low} or more, got {self.high}")
+
+    def at(self, u: float) -> float:
+        """Return the value below which a share `u` of all draws lies; `u` inside (0, 1)."""
+        return self.low + u * (self.high - self.low)
+
+
+class Exponential(Settings):
+    """Memoryless, with this `mean`: the service time of the M/M/c queue."""
+
+    kind: Literal["exponential"] = "exponential"
+    mean: float = Field(gt=0)
+
+    def at(self, u: float) -> float:
+        """Return the value below which a share `u` of all draws lies; `u` inside (0, 1)."""
+        return -self.mean * math.log1p(-u)
+
+
+class Lognormal(Settings):
+    """What latencies of real services look like: half of them above `median`, and a tail that `sigma` makes long.
+
+    `sigma` is the standard deviation of the logarithm; the p99 is `median * exp(2.326 * sigma)`.
+    """
+
+    kind: Literal["lognormal"] = "lognormal"
+    median: float = Field(gt=0)
+    sigma: float = Field(ge=0)
+
+    def at(self, u: float) -> float:
+        """Return the value below which a share `u` of all draws lies; `u` inside (0, 1)."""
+        return self.median * math.exp(self.sigma * _standard_normal(u))
+
+
+class Empirical(Settings):
+    """What was measured: the sorted `values`, with straight lines between them."""
+
+    kind: Literal["empirical"] = "empirical"
+    values: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(sorted)]
+
+    def at(self, u: float) -> float:
+        """Return the value below which a share `u` of all draws lies; `u` inside (0, 1)."""
+        values = self.values
+        place = u * (len(values) - 1)
+        index = int(place)
+        if index + 1 >= len(values):
+            return values[-1]
+        return values[index] + (place - index) * (values[index + 1] - values[index])
+
+
+def _constant(value: object) -> object:
+    return Constant(value=float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Distribution = Annotated[
+    Annotated[Constant | Uniform | Exponential | Lognormal | Empirical, Field(discriminator="kind")],
+    BeforeValidator(_constant),
+]
+"""Any of the distributions; a number means `Constant`."""

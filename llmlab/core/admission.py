@@ -1,0 +1,119 @@
+"""Waiting for permission, inside the call's deadline: first for a slot, then for the rate limit.
+
+`limits.py` says who may go and when; this is where a call waits for it. The slot is held while waiting for the rate,
+so that attempts start exactly when the rate lets them; were it the other way round, attempts released one by one could
+wait for slots and then start all at once.
+"""
+
+from __future__ import annotations
+
+import math
+from asyncio import CancelledError
+from typing import TYPE_CHECKING
+
+from llmlab.core.backend import AttemptFailure
+from llmlab.core.limits import estimated_tokens
+from llmlab.core.timers import sleep_until
+from llmlab.core.vocabulary import FailureReason, Fate
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from llmlab.core.backend import Answer
+    from llmlab.core.ledger import Ledger
+    from llmlab.core.limits import RateLimiter, Slots
+    from llmlab.core.messages import LLMRequest
+    from llmlab.core.policy import ClientPolicy
+    from llmlab.core.state import ClientState
+    from llmlab.core.timers import Watch
+
+
+def out_of_time(policy: ClientPolicy, where: str) -> AttemptFailure:
+    """Return the failure of a call whose total time ran out."""
+    message = f"total_timeout={policy.total_timeout} s ran out {where}"
+    return AttemptFailure(FailureReason.TOTAL_DEADLINE_EXCEEDED, message)
+
+
+class Gate:
+    """Lets attempts through one by one, as the limits allow."""
+
+    def __init__(self, loop: AbstractEventLoop, state: ClientState, policy: ClientPolicy) -> None:
+        self._loop = loop
+        self._slots: Slots | None = state.slots
+        self._rate: RateLimiter | None = state.rate
+        self._policy = policy
+
+    async def enter(self, ledger: Ledger, watch: Watch) -> bool:
+        """Wait until an attempt may start. False, with nothing held, where the call ended instead."""
+        slots = self._slots
+        if slots is not None and not slots.take() and not await self._wait_for_slot(ledger, watch, slots):
+            return False
+        ledger.granted_at = ledger.now
+        if self._rate is None:
+            return True
+        admitted = False
+        try:
+            admitted = await self._wait_for_rate(ledger, self._rate)
+        finally:
+            if not admitted:
+                self.leave()
+        return admitted
+
+    def leave(self) -> None:
+        """An attempt that had entered is over."""
+        if self._slots is not None:
+            self._slots.give()
+
+    def settle(self, request: LLMRequest, answer: Answer) -> None:
+        """Correct the token rate by what the server counted."""
+        read, written = answer.usage
+        if self._rate is not None and read is not None and written is not None:
+            self._rate.settle(estimated_tokens(request), read + written)
+
+    async def _wait_for_slot(self, ledger: Ledger, watch: Watch, slots: Slots) -> bool:
+        policy = self._policy
+        if policy.max_queue is not None and len(slots.waiting) >= policy.max_queue:
+            waiting = len(slots.waiting)
+            message = f"all {slots.limit} slots are taken and {waiting} attempts wait (max_queue={policy.max_queue})"
+            ledger.end(Fate.REJECTED_BY_LIMIT, AttemptFailure(FailureReason.REJECTED_BY_LIMIT, message))
+            return False
+        patience = math.inf if policy.max_queue_wait is None else ledger.now + policy.max_queue_wait
+        latest = min(patience, ledger.deadline)
+        ticket = self._loop.create_future()
+        slots.queue(ticket)
+        watch.set(latest)
+        try:
+            await ticket
+            if self._loop.time() < latest:
+                return True
+            slots.give()
+        except CancelledError:
+            slots.leave(ticket)
+            if not watch.expired():
+                raise
+        finally:
+            watch.clear()
+            now = self._loop.time()
+            ledger.slot_wait += now - ledger.now
+            ledger.now = now
+        if patience < ledger.deadline:
+            message = f"no slot came free within max_queue_wait={policy.max_queue_wait} s"
+            ledger.end(Fate.REJECTED_BY_LIMIT, AttemptFailure(FailureReason.REJECTED_BY_LIMIT, message))
+        else:
+            ledger.end(Fate.DEADLINE, out_of_time(policy, "while waiting for a slot"))
+        return False
+
+    async def _wait_for_rate(self, ledger: Ledger, rate: RateLimiter) -> bool:
+        at = rate.reserve(ledger.now, estimated_tokens(ledger.request), ledger.deadline)
+        if at is None:
+            where = "in the rate limit's queue, whose next place is after the deadline"
+            ledger.end(Fate.DEADLINE, out_of_time(self._policy, where))
+            return False
+        if at > ledger.now:
+            try:
+                await sleep_until(self._loop, at)
+            finally:
+                now = self._loop.time()
+                ledger.rate_wait += now - ledger.now
+                ledger.now = now
+        return True

@@ -1,0 +1,50 @@
+"""Hands events to observers, and keeps a broken observer from breaking a call."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from llmlab.core.events import AttemptEvent, CallEvent, Observer
+
+logger = logging.getLogger("llmlab")
+
+
+class Emitter:
+    """The observers of a client. One that raises is reported once, on the logger `llmlab`, and gets later events."""
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self.observers = tuple(observers)
+        for observer in self.observers:
+            for method in ("on_attempt", "on_call"):
+                if not callable(getattr(observer, method, None)):
+                    raise TypeError(
+                        f"an observer needs the methods on_attempt and on_call; {observer!r} has no {method}"
+                    )
+        self._attempt = [(observer.on_attempt, observer) for observer in self.observers]
+        self._call = [(observer.on_call, observer) for observer in self.observers]
+        self._reported: set[int] = set()
+
+    def attempt(self, event: AttemptEvent) -> None:
+        """Hand an attempt to every observer."""
+        for receive, observer in self._attempt:
+            try:
+                receive(event)
+            except Exception as error:  # noqa: BLE001 - whatever an observer raises, the call goes on
+                self._report(observer, error)
+
+    def call(self, event: CallEvent) -> None:
+        """Hand a call to every observer."""
+        for receive, observer in self._call:
+            try:
+                receive(event)
+            except Exception as error:  # noqa: BLE001 - whatever an observer raises, the call goes on
+                self._report(observer, error)
+
+    def _report(self, observer: Observer, error: Exception) -> None:
+        if id(observer) not in self._reported:
+            self._reported.add(id(observer))
+            logger.error("an observer raised; calls go on; reported only once: %r", observer, exc_info=error)

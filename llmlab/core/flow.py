@@ -1,0 +1,267 @@
+"""THE call: one coroutine that does all the awaiting, for every client, in real and in virtual time.
+
+The life of a call: refuse what is not worth sending; then for each attempt wait for a slot, wait for the rate limit,
+hand the request to the backend under a watch, give the slot back, record the attempt, and ask the policy what next; at
+last record the call. Deciding is pure (`retry.py`, `limits.py`, `checks.py`); waiting for a slot and the rate limit
+stands in `admission.py`; time comes from the running loop only.
+
+Rules that keep it sound:
+- Time is spent in one account of the ledger at a time: every boundary reads the clock once.
+- What happens at or after a deadline is late, whatever fired first: after every wait the clock is compared with the
+  deadline.
+- A backoff or a rate-limit wait that would outlast the deadline is not begun.
+- A slot is held around an attempt only. `CancelledError` is recorded and passed on, never swallowed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from asyncio import CancelledError
+from typing import TYPE_CHECKING
+
+from llmlab.core import chance
+from llmlab.core.admission import Gate, out_of_time
+from llmlab.core.backend import Answer, AttemptFailure, AttemptKey
+from llmlab.core.checks import refusal, unusable
+from llmlab.core.events import NAN
+from llmlab.core.ledger import CANCELLED, CRASHED, Ledger
+from llmlab.core.timers import Watch, sleep_until
+from llmlab.core.vocabulary import BackoffSource, FailureReason, Fate
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from llmlab.core.backend import Backend, Outcome
+    from llmlab.core.emitter import Emitter
+    from llmlab.core.messages import LLMFailure, LLMRequest, LLMResponse
+    from llmlab.core.policy import ClientPolicy
+    from llmlab.core.state import ClientState
+
+logger = logging.getLogger("llmlab")
+_new = tuple.__new__
+
+
+class Flow:
+    """The calls of one client on one event loop, with everything they need resolved once."""
+
+    def __init__(
+        self,
+        *,
+        loop: AbstractEventLoop,
+        backend: Backend,
+        backend_name: str,
+        policy: ClientPolicy,
+        state: ClientState,
+        emitter: Emitter,
+        seed: int,
+        layer: str,
+    ) -> None:
+        self.loop = loop
+        self.backend = backend
+        self.state = state
+        self._send = backend.attempt
+        self._backend_name = backend_name
+        self._policy = policy
+        self._retry = policy.retry
+        self._timeouts = policy.timeouts
+        self._attempt_timeout = math.inf if policy.attempt_timeout is None else policy.attempt_timeout
+        self._total_timeout = math.inf if policy.total_timeout is None else policy.total_timeout
+        self._gate = Gate(loop, state, policy) if state.slots is not None or state.rate is not None else None
+        self._emitter = emitter if emitter.observers else None
+        self._seed = seed
+        self._layer = layer
+        self._idle_watches: list[Watch] = []
+        self._warned_of_repetition = False
+
+    async def call(
+        self, request: LLMRequest, number: int, *, arrived: float | None = None, parent: AttemptKey | None = None
+    ) -> LLMResponse | LLMFailure:
+        """Make one call.
+
+        Args:
+            request: what to ask.
+            number: the call's number; its draws depend on it.
+            arrived: when the call was meant to start, on the loop's clock; `None` means now.
+            parent: the outer client's attempt that this call serves, where clients are stacked.
+        """
+        now = self.loop.time()
+        ledger = Ledger(request, number, now, now if arrived is None else arrived, now + self._total_timeout)
+        if parent is not None:
+            ledger.parent_call, ledger.parent_attempt = parent
+        refused = refusal(request)
+        if refused is not None:
+            ledger.end(Fate.NOT_RETRYABLE, refused)
+            return self._result(ledger)
+        watch = self._idle_watches.pop() if self._idle_watches else Watch(self.loop)
+        watch.begin()
+        self.state.calls_in_progress += 1
+        try:
+            return await self._attempts(ledger, watch)
+        except CancelledError:
+            ledger.end(Fate.CANCELLED, CANCELLED)
+            self._record_call(ledger)
+            raise
+        except BaseException:
+            ledger.end(Fate.CRASHED, CRASHED)
+            self._record_call(ledger)
+            raise
+        finally:
+            self.state.calls_in_progress -= 1
+            watch.end()
+            self._idle_watches.append(watch)
+
+    async def _attempts(self, ledger: Ledger, watch: Watch) -> LLMResponse | LLMFailure:
+        """Make attempts until the call is over."""
+        gate = self._gate
+        while True:
+            ledger.queued_at = ledger.granted_at = ledger.now
+            wait = NAN
+            if gate is None or await gate.enter(ledger, watch):
+                wait = await self._attempt(ledger, watch)
+            if ledger.fate is not None:
+                return self._result(ledger)
+            try:
+                await sleep_until(self.loop, ledger.now + wait)
+            finally:
+                now = self.loop.time()
+                ledger.backoff += now - ledger.now
+                ledger.now = now
+
+    # ---- one attempt
+
+    async def _attempt(self, ledger: Ledger, watch: Watch) -> float:
+        """Make one attempt, record it, and return the wait before the next; after the last, the call's fate is set."""
+        loop = self.loop
+        ledger.attempts += 1
+        ledger.attempt_started = started = ledger.now
+        limit = started + self._attempt_timeout
+        if limit > ledger.deadline:  # noqa: PLR1730 - min() costs three times as much, once per attempt
+            limit = ledger.deadline
+        key: AttemptKey = _new(AttemptKey, (ledger.number, ledger.attempts))
+        outcome: Outcome = CRASHED  # until something else is known
+        failure: AttemptFailure | None = CRASHED
+        watch.set(limit)
+        try:
+            outcome = await self._send(ledger.request, timeouts=self._timeouts, key=key)
+            if loop.time() >= limit:
+                watch.expired()
+                outcome = self._timed_out(limit, ledger)
+            failure = self._examine(ledger, outcome)
+        except CancelledError:
+            if not watch.expired():
+                outcome = failure = CANCELLED
+                raise
+            outcome = failure = ledger.last = self._timed_out(limit, ledger)
+        finally:
+            watch.clear()
+            now = loop.time()
+            ledger.server += now - started
+            ledger.now = now
+            if self._gate is not None:
+                self._gate.leave()
+            if failure is CRASHED or failure is CANCELLED:
+                ledger.last = failure
+                self._record_attempt(ledger, failure, failure, NAN)
+        wait = self._next(ledger, failure)
+        self._record_attempt(ledger, outcome, failure, wait)
+        return wait
+
+    def _timed_out(self, limit: float, ledger: Ledger) -> AttemptFailure:
+        if limit >= ledger.deadline:
+            return out_of_time(self._policy, "during an attempt")
+        message = f"no complete answer within attempt_timeout={self._policy.attempt_timeout} s"
+        return AttemptFailure(FailureReason.ATTEMPT_TIMEOUT, message)
+
+    def _examine(self, ledger: Ledger, outcome: Outcome) -> AttemptFailure | None:
+        """Return why an outcome is of no use; keep a usable answer in the ledger."""
+        if type(outcome) is Answer:
+            failure, parsed = unusable(ledger.request, outcome)
+            if failure is None:
+                ledger.answer, ledger.parsed = outcome, parsed
+        elif type(outcome) is AttemptFailure:
+            failure = outcome
+        else:
+            got = type(outcome).__name__
+            raise TypeError(f"backend '{self._backend_name}' must return an Answer or an AttemptFailure, got {got}")
+        ledger.last = failure
+        return failure
+
+    # ---- what next
+
+    def _next(self, ledger: Ledger, failure: AttemptFailure | None) -> float:
+        """Return the wait before the next attempt, or set the call's fate and return NaN."""
+        if failure is None:
+            ledger.end(Fate.ANSWERED)
+            if self._gate is not None and ledger.answer is not None:
+                self._gate.settle(ledger.request, ledger.answer)
+            return NAN
+        retry = self._retry
+        ledger.backoff_source = None
+        if ledger.now >= ledger.deadline:
+            ledger.end(
+                Fate.DEADLINE,
+                failure if failure.reason is _DEADLINE else out_of_time(self._policy, "during an attempt"),
+            )
+        elif not retry.allows(failure):
+            ledger.end(Fate.NOT_RETRYABLE, failure)
+        elif ledger.attempts > retry.max_retries:
+            ledger.end(Fate.RETRIES_EXHAUSTED, failure)
+        else:
+            return self._wait_before_retry(ledger, failure)
+        return NAN
+
+    def _wait_before_retry(self, ledger: Ledger, failure: AttemptFailure) -> float:
+        retry = self._retry
+        if retry.respect_retry_after and failure.retry_after is not None:
+            wait, source = failure.retry_after, BackoffSource.RETRY_AFTER
+        else:
+            u = chance.uniform(self._seed, ledger.number, ledger.attempts, chance.Purpose.BACKOFF)
+            wait, source = retry.backoff.delay(ledger.attempts, ledger.last_wait, u), BackoffSource.BACKOFF
+        if ledger.now + wait >= ledger.deadline:
+            what = "the server's Retry-After" if source is BackoffSource.RETRY_AFTER else "the backoff"
+            message = (
+                f"{failure.reason}: {failure.message}; {what} of {wait:.3g} s would outlast the "
+                f"{ledger.deadline - ledger.now:.3g} s left of total_timeout={self._policy.total_timeout} s"
+            )
+            ledger.end(Fate.DEADLINE, AttemptFailure(_DEADLINE, message))
+            return NAN
+        if failure.reason is FailureReason.MALFORMED_OUTPUT:
+            self._ask_differently(ledger)
+        ledger.last_wait, ledger.backoff_source = wait, source
+        return wait
+
+    def _ask_differently(self, ledger: Ledger) -> None:
+        """Change the seed for a retry after malformed output, since the same seed would give the same text."""
+        request = ledger.request
+        if request.seed is not None:
+            ledger.request = request.model_copy(update={"seed": request.seed + 1})
+        if request.temperature == 0 and not self._warned_of_repetition:
+            self._warned_of_repetition = True
+            logger.warning(
+                "retrying malformed output at temperature 0: the model will probably give the same text again"
+            )
+
+    # ---- results and records
+
+    def _result(self, ledger: Ledger) -> LLMResponse | LLMFailure:
+        self._record_call(ledger)
+        if ledger.answer is not None:
+            return ledger.response(ledger.answer)
+        return ledger.failed()
+
+    def _record_attempt(self, ledger: Ledger, outcome: Outcome, failure: AttemptFailure | None, wait: float) -> None:
+        if self._emitter is not None:
+            self._emitter.attempt(ledger.attempt_event(self._layer, self._backend_name, outcome, failure, wait))
+
+    def _record_call(self, ledger: Ledger) -> None:
+        if self._emitter is not None:
+            self._emitter.call(ledger.call_event(self._layer))
+
+    def close(self) -> None:
+        """Give back the timers that idle watches still hold."""
+        while self._idle_watches:
+            self._idle_watches.pop().close()
+
+
+_DEADLINE = FailureReason.TOTAL_DEADLINE_EXCEEDED

@@ -1,0 +1,153 @@
+"""One call's accounts, and what is made of them: events, a response, a failure.
+
+The flow spends time in one account at a time and moves `now` along, so that the accounts add up to the call's duration.
+Nothing here awaits or decides. Look at `flow.py` for who writes into the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmlab.core.backend import Answer, AttemptFailure
+from llmlab.core.events import NAN, AttemptEvent, CallEvent
+from llmlab.core.messages import LLMFailure, LLMResponse
+from llmlab.core.vocabulary import FailureReason, Fate
+
+if TYPE_CHECKING:
+    from llmlab.core.backend import Outcome
+    from llmlab.core.messages import LLMRequest
+    from llmlab.core.vocabulary import BackoffSource
+
+_new = tuple.__new__  # makes a named tuple without its Python-level constructor: a third of the time, once per attempt
+
+
+class Ledger:
+    """What one call has spent on what, up to `now`, and how it ended.
+
+    Defaults stand on the class: most are never written.
+    """
+
+    attempts = 0
+    slot_wait = 0.0
+    rate_wait = 0.0
+    server = 0.0
+    backoff = 0.0
+    last_wait = 0.0
+    """The backoff chosen last, in seconds."""
+    backoff_source: BackoffSource | None = None
+    queued_at = 0.0
+    """When the current attempt began to wait for its slot."""
+    granted_at = 0.0
+    """When it had the slot."""
+    attempt_started = 0.0
+    answer: Answer | None = None
+    parsed: Any = None
+    last: AttemptFailure | None = None
+    """What the last attempt met; `None` if it was answered."""
+    fate: Fate | None = None
+    """Set once, when the call is over."""
+    failure: AttemptFailure | None = None
+    """What ended the call, if it was not answered."""
+    parent_call = -1
+    parent_attempt = 0
+
+    def __init__(self, request: LLMRequest, number: int, now: float, arrived: float, deadline: float) -> None:
+        self.request = request
+        self.number = number
+        self.started = self.now = now
+        self.arrived = arrived
+        self.deadline = deadline
+
+    def end(self, fate: Fate, failure: AttemptFailure | None = None) -> None:
+        """The call is over."""
+        self.fate = fate
+        self.failure = failure
+
+    def attempt_event(
+        self, layer: str, backend: str, outcome: Outcome, failure: AttemptFailure | None, wait: float
+    ) -> AttemptEvent:
+        """Make the event of the attempt that has just ended; `failure` is why its outcome is of no use, if so."""
+        started = self.attempt_started
+        first_token, read, written, finish = _measures(outcome)
+        if failure is None:
+            reason, status, retry_after, source = None, 0, NAN, None
+        else:
+            reason, status, source = failure.reason, failure.status_code or 0, self.backoff_source
+            retry_after = NAN if failure.retry_after is None else failure.retry_after
+        event: AttemptEvent = _new(
+            AttemptEvent,
+            (
+                layer, self.number, self.attempts, backend, False, self.queued_at, self.granted_at - self.queued_at,
+                started - self.granted_at, started, self.now, first_token, reason, status, retry_after, read, written,
+                finish, wait, source,
+            ),
+        )  # fmt: skip
+        return event
+
+    def call_event(self, layer: str) -> CallEvent:
+        """Make the event of the call that has just ended."""
+        first_token, read, written, finish = _measures(self.answer)
+        event: CallEvent = _new(
+            CallEvent,
+            (
+                layer, self.number, self.parent_call, self.parent_attempt, self.arrived, self.started, self.now,
+                self.fate, None if self.failure is None else self.failure.reason, None if self.last is None else
+                self.last.reason, self.attempts, self.slot_wait, self.rate_wait, self.server, self.backoff,
+                self.attempt_started - self.arrived + first_token, read, written, finish,
+            ),
+        )  # fmt: skip
+        return event
+
+    def response(self, answer: Answer) -> LLMResponse:
+        """Make the result of an answered call."""
+        return LLMResponse(
+            text=answer.text,
+            model=answer.model or self.request.model or "",
+            usage=answer.usage,
+            finish_reason=answer.finish_reason,
+            latency=self.now - self.started,
+            time_to_first_token=answer.time_to_first_token,
+            attempts=self.attempts,
+            parsed=self.parsed,
+            call=self.number,
+        )
+
+    def failed(self) -> LLMFailure:
+        """Make the result of a call that has ended without an answer."""
+        fate, failure = self.fate, self.failure
+        if fate is None or failure is None:
+            raise RuntimeError("a call ends with an answer or a failure; this one has neither (a bug of llmlab)")
+        last = self.last or failure
+        message = failure.message
+        if fate is Fate.RETRIES_EXHAUSTED:
+            message += f"; no retries left after {self.attempts} attempt{'s' if self.attempts > 1 else ''}"
+        return LLMFailure(
+            reason=failure.reason,
+            retryable=failure.is_retryable,
+            message=message,
+            fate=fate,
+            attempts=self.attempts,
+            latency=self.now - self.started,
+            status_code=last.status_code,
+            retry_after=last.retry_after,
+            last_reason=None if self.last is None else self.last.reason,
+            cause=last.cause,
+            call=self.number,
+        )
+
+
+def _measures(outcome: Outcome | None) -> tuple[float, float, float, Any]:
+    """Return time to first token, tokens read, tokens written and finish reason; NaN and `None` where unknown."""
+    if type(outcome) is not Answer:
+        return NAN, NAN, NAN, None
+    _, _, (read, written), finish, first_token = outcome
+    return (
+        NAN if first_token is None else first_token,
+        NAN if read is None else read,
+        NAN if written is None else written,
+        finish,
+    )
+
+
+CANCELLED = AttemptFailure(FailureReason.CANCELLED, "the caller cancelled the call")
+CRASHED = AttemptFailure(FailureReason.CRASHED, "the backend raised an exception")

@@ -1,0 +1,106 @@
+"""One setting, run: a backend, a policy, a workload and a seed.
+
+It runs the very client that an application runs. Where the backend is simulated, it does so under virtual time; else
+in real time. Look next at `sweep.py`, which runs many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, SkipValidation
+
+from llmlab import virtual_time
+from llmlab.backends.mock import MockBackend
+from llmlab.backends.with_faults import WithFaults
+from llmlab.core.client import AsyncClient
+from llmlab.core.event_log import EventLog
+from llmlab.core.policy import ClientPolicy
+from llmlab.core.settings import Settings
+from llmlab.experiments.sweep_result import Run, RunLog, SweepResult
+from llmlab.experiments.workload import ClosedLoop, OpenLoop
+from llmlab.sync import LoopThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmlab.core.backend import Backend
+
+
+class Experiment(Settings):
+    """A backend under a policy and a workload. The seed fixes all chance: the server's, the jitter's, the arrivals'.
+
+    Args:
+        backend: a `MockBackend` (default), another of llmlab's, or your own.
+        policy: the client's.
+        workload: `ClosedLoop` or `OpenLoop`.
+        seed: any integer; it replaces the backend's own.
+
+    Raises:
+        SettingsError: a setting has a wrong name, type or value.
+    """
+
+    backend: SkipValidation[Any] = MockBackend()
+    policy: ClientPolicy = ClientPolicy()
+    workload: Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")] = ClosedLoop()
+    seed: int = 0
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse what cannot serve as a backend."""
+        if not callable(getattr(self.backend, "attempt", None)):
+            raise ValueError(
+                f"backend: needs a method `async def attempt(...)`; a {type(self.backend).__name__} has none"
+            )
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it runs under virtual time."""
+        return bool(getattr(self.backend, "simulated", False))
+
+    def run(self) -> SweepResult:
+        """Run it, and return its events as data frames.
+
+        Works in a notebook cell and in scripts. In real time Ctrl-C ends it.
+        """
+        return SweepResult([], [Run({}, 0, self.seed, self.record())], planned=1)
+
+    async def run_async(self) -> SweepResult:
+        """Run it while the event loop goes on with other work."""
+        return await asyncio.to_thread(self.run)
+
+    def record(self, *, done: Callable[[], object] | None = None) -> RunLog:
+        """Run it and return the raw events; `done` is called after each call, on the thread that runs them."""
+        began = time.perf_counter()
+        main = self._main(done)
+        log, started = virtual_time.run(main) if self.simulated else LoopThread.shared().run(main)
+        return RunLog(log, started, time.perf_counter() - began)
+
+    async def _main(self, done: Callable[[], object] | None) -> tuple[EventLog, float]:
+        log = EventLog()
+        client = AsyncClient(seeded(self.backend, self.seed), self.policy, observers=[log], seed=self.seed)
+        started = asyncio.get_running_loop().time()
+        async with client:
+            await self.workload.run(client.flow(), seed=self.seed, done=done)
+        return log, started
+
+
+@functools.singledispatch
+def seeded(backend: Backend, seed: int) -> Backend:
+    """Return the backend with its chance fixed by this seed. One of your own may have a method `seeded(seed)`."""
+    own = getattr(backend, "seeded", None)
+    changed: Backend = backend if own is None else own(seed)
+    return changed
+
+
+@seeded.register
+def _(backend: MockBackend, seed: int) -> MockBackend:
+    changed: MockBackend = backend.replace(seed=seed)
+    return changed
+
+
+@seeded.register
+def _(backend: WithFaults, seed: int) -> WithFaults:
+    return WithFaults(seeded(backend.backend, seed), backend.faults, seed=seed)

@@ -1,0 +1,98 @@
+"""What a sweep brought: its events as data frames, made on first use."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llmlab.analysis.frames import attempts_frame, calls_frame, concat_frames
+from llmlab.analysis.metrics import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+
+    from llmlab.core.event_log import EventLog
+
+
+class RunLog(NamedTuple):
+    """What one run recorded.
+
+    `started_at_s` is when it began, on its loop's clock; `wall_s` how long it took, in real seconds.
+    """
+
+    log: EventLog
+    started_at_s: float
+    wall_s: float
+
+
+class Run(NamedTuple):
+    """One run of a sweep: the swept settings, the replicate (from 0), the seed, and what was recorded."""
+
+    settings: dict[str, Any]
+    replicate: int
+    seed: int
+    record: RunLog
+
+
+class SweepResult:
+    """The runs of a sweep.
+
+    Attributes:
+        parameters: the swept settings' paths, which are columns of both frames.
+        runs: the finished runs, with their raw events.
+        planned: how many runs there were to be.
+    """
+
+    def __init__(self, parameters: Sequence[str], runs: Sequence[Run], *, planned: int) -> None:
+        self.parameters = list(parameters)
+        self.runs = list(runs)
+        self.planned = planned
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped before all runs were finished."""
+        return len(self.runs) < self.planned
+
+    @cached_property
+    def attempts(self) -> pd.DataFrame:
+        """One row per attempt: the swept settings, `replicate`, `seed`, then the columns of `ATTEMPT_COLUMNS`.
+
+        Times are in seconds since the run's start.
+        """
+        return self._frame(attempts_frame)
+
+    @cached_property
+    def calls(self) -> pd.DataFrame:
+        """One row per call: the swept settings, `replicate`, `seed`, then the columns of `CALL_COLUMNS`.
+
+        Times are in seconds since the run's start.
+        """
+        return self._frame(calls_frame)
+
+    def _frame(self, make: Callable[[EventLog], pd.DataFrame]) -> pd.DataFrame:
+        frames = []
+        for run in self.runs:
+            frame = make(run.record.log)
+            if run.record.started_at_s:
+                clocks = [name for name in frame.columns if name.endswith("_at_s")]
+                frame[clocks] -= run.record.started_at_s
+            frames.append(frame)
+        labels = [{**run.settings, "replicate": run.replicate, "seed": run.seed} for run in self.runs]
+        return concat_frames(frames, labels)
+
+    def summary(self, by: str | Sequence[str] | None = None) -> pd.DataFrame:
+        """Return headline numbers for each group of calls; see `llmlab.analysis.metrics.summary`.
+
+        Args:
+            by: columns to group by; `None` means all swept settings.
+        """
+        return summary(self.calls, self.attempts, by=self.parameters if by is None else by)
+
+    def __repr__(self) -> str:
+        state = f"interrupted after {len(self.runs)} of {self.planned}" if self.interrupted else f"{len(self.runs)}"
+        return f"<SweepResult: {state} runs over {', '.join(self.parameters) or 'one point'}>"
+
+    def _repr_html_(self) -> str:
+        return str(self.summary().to_html(float_format=lambda value: f"{value:.4g}"))

@@ -1,0 +1,145 @@
+"""The ready-made clients: `MockLLM` and `LocalLLM`, and their async twins.
+
+Each is a `Client` (or `AsyncClient`) over one backend, with the backend's and the policy's settings as plain keywords:
+
+    MockLLM(timeout_probability=0.2, max_retries=5).generate("Hello")
+
+The defaults of a bare client: `MockLLM()` is a `MockBackend()` (no faults, latencies lognormal with a median of 0.8 s,
+seed 0, so every run is the same) under `ClientPolicy()`. `LocalLLM()` is an `OllamaBackend()` (the server that
+`OLLAMA_HOST` names, its first installed model) under `LOCAL_POLICY`: what a model on one's own machine needs. The
+policy's table is in `llmlab.core.policy`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from llmlab.backends.mock import MockBackend, MockSettings
+from llmlab.backends.ollama import OllamaBackend
+from llmlab.core.client import AsyncClient
+from llmlab.core.policy import POLICY_SETTINGS, ClientPolicy, PolicySettings, policy_with
+from llmlab.core.settings import SettingsError, nearest
+from llmlab.sync import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from llmlab.core.events import Observer
+    from llmlab.core.state import ClientState
+
+LOCAL_POLICY = ClientPolicy(attempt_timeout=120.0, total_timeout=300.0, max_concurrency=4)
+"""For a model on one's own machine: it loads for up to a minute when cold, writes slowly, and serves few requests at
+once."""
+
+
+class ClientSettings(TypedDict, total=False):
+    """The settings of a client itself."""
+
+    policy: ClientPolicy | None
+    observers: Iterable[Observer]
+    seed: int | None
+    state: ClientState | None
+    layer: str
+
+
+class _MockKeywords(MockSettings, PolicySettings, ClientSettings, total=False):
+    """Everything that `AsyncMockLLM` takes."""
+
+
+class _SyncMockKeywords(_MockKeywords, total=False):
+    """Everything that `MockLLM` takes."""
+
+    real_time: bool
+
+
+class OllamaSettings(TypedDict, total=False):
+    """The settings of an `OllamaBackend` that `LocalLLM` takes as plain keywords."""
+
+    base_url: str | None
+    model: str | None
+    options: dict[str, Any]
+    keep_alive: str | float | None
+    endpoint: str
+    http_client: Any
+
+
+class _LocalKeywords(OllamaSettings, PolicySettings, ClientSettings, total=False):
+    """Everything that `LocalLLM` and `AsyncLocalLLM` take."""
+
+
+class MockLLM(Client):
+    """A client of the simulated server. Calls return at once; their latencies are virtual.
+
+    Takes, as keywords: a `MockBackend`'s settings (`latency`, `timeout_probability`, `script`, ...), a policy's
+    (`max_retries`, `attempt_timeout`, `max_concurrency`, ...) or a whole `policy`, and `observers`, `seed` (of server
+    and client; 0), `state`, `layer`, `real_time`.
+
+    Raises:
+        SettingsError: a setting has a wrong name, type or value.
+    """
+
+    def __init__(self, **settings: Unpack[_SyncMockKeywords]) -> None:
+        backend, client = _mock(dict(settings))
+        super().__init__(backend, **client)
+
+
+class AsyncMockLLM(AsyncClient):
+    """`MockLLM` for async code. It takes the running loop's time: real, or virtual under `llmlab.virtual_time.run`."""
+
+    def __init__(self, **settings: Unpack[_MockKeywords]) -> None:
+        backend, client = _mock(dict(settings))
+        super().__init__(backend, **client)
+
+
+class LocalLLM(Client):
+    """A client of a local Ollama.
+
+    Takes, as keywords: an `OllamaBackend`'s settings (`model`, `base_url`, `options`, ...), a policy's (`max_retries`,
+    `attempt_timeout`, `max_concurrency`, ...) or a whole `policy` (default `LOCAL_POLICY`), and `observers`, `seed`
+    (of the jitter), `state`, `layer`.
+
+    Raises:
+        SettingsError: a setting has a wrong name, type or value.
+    """
+
+    def __init__(self, **settings: Unpack[_LocalKeywords]) -> None:
+        backend, client = _local(dict(settings))
+        super().__init__(backend, **client)
+
+
+class AsyncLocalLLM(AsyncClient):
+    """`LocalLLM` for async code."""
+
+    def __init__(self, **settings: Unpack[_LocalKeywords]) -> None:
+        backend, client = _local(dict(settings))
+        super().__init__(backend, **client)
+
+
+_CLIENT_SETTINGS = frozenset(ClientSettings.__annotations__) | {"real_time"}
+
+
+def _mock(settings: dict[str, Any]) -> tuple[MockBackend, dict[str, Any]]:
+    if settings.get("seed") is None:
+        settings["seed"] = 0
+    backend, client = _sorted_out(settings, frozenset(MockSettings.__annotations__), ClientPolicy())
+    return MockBackend(seed=settings["seed"], **backend), client
+
+
+def _local(settings: dict[str, Any]) -> tuple[OllamaBackend, dict[str, Any]]:
+    backend, client = _sorted_out(settings, frozenset(OllamaSettings.__annotations__), LOCAL_POLICY)
+    return OllamaBackend(**backend), client
+
+
+def _sorted_out(
+    settings: dict[str, Any], of_backend: frozenset[str], default: ClientPolicy
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide plain keywords into the backend's and the client's, the policy's put into a policy."""
+    for name in settings:
+        if name not in of_backend | POLICY_SETTINGS | _CLIENT_SETTINGS:
+            raise SettingsError(
+                f"there is no setting '{name}'; {nearest(name, of_backend | POLICY_SETTINGS | _CLIENT_SETTINGS)}"
+            )
+    client = {name: value for name, value in settings.items() if name in _CLIENT_SETTINGS}
+    plain = {name: value for name, value in settings.items() if name in POLICY_SETTINGS}
+    client["policy"] = policy_with(settings.get("policy") or default, plain)
+    return {name: value for name, value in settings.items() if name in of_backend}, client
