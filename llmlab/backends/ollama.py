@@ -1,0 +1,143 @@
+"""The Ollama backend: a frozen setting of which server, model and options, and its sessions, one for each event loop.
+
+    Client(OllamaBackend(model="llama3.2")).generate("Hello")
+
+The native API is used, and no library of Ollama's. How an attempt goes is in `ollama_session.py`, what is sent and how
+answers are read in `ollama_protocol.py`, what failures mean in `ollama_failures.py`, addresses in `ollama_host.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import threading
+import weakref
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+import httpx
+from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+
+from llmlab.backends.ollama_host import parse_host
+from llmlab.backends.ollama_session import OllamaSession, OllamaStream, Target
+from llmlab.core.settings import Settings
+
+if TYPE_CHECKING:
+    from llmlab.core.backend import AttemptKey, Outcome, Timeouts
+    from llmlab.core.messages import LLMRequest
+
+# How Ollama (and Go) writes durations: "5m", "1h30m", "-1s". A bare number must be given as a number.
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
+
+
+class _Sessions:
+    """The sessions of a backend, by event loop. They are no part of its value: copies and pickles begin without any."""
+
+    __slots__ = ("_by_loop", "_lock")
+
+    def __init__(self) -> None:
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, OllamaSession] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()  # loops of several threads may ask at once
+
+    def of_running_loop(self, backend: OllamaBackend) -> OllamaSession:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            session = self._by_loop.get(loop)
+            if session is None:
+                # Open connections hold their loop, so a weak key alone would never let a closed loop go.
+                for other in [known for known in self._by_loop if known.is_closed()]:
+                    del self._by_loop[other]
+                session = self._by_loop[loop] = backend.new_session()
+            return session
+
+    def __reduce__(self) -> tuple[type[_Sessions], tuple[()]]:
+        return _Sessions, ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Sessions)
+
+    def __hash__(self) -> int:
+        return hash(_Sessions)
+
+
+class OllamaBackend(Settings):
+    """A model on an Ollama server.
+
+    Args:
+        base_url: where the server is, in any spelling of `OLLAMA_HOST`; `None` means what the environment variable
+            `OLLAMA_HOST` says when a session begins, else `http://127.0.0.1:11434`.
+        model: the model for requests that name none; `None` means the first installed one, asked of the server once.
+        options: Ollama's model options, such as `{"num_ctx": 8192}`; what a request says itself wins.
+        keep_alive: how long the model stays loaded after a call: seconds, or a text like `"10m"`; negative means for
+            ever, `None` leaves it to the server.
+        endpoint: `"auto"` sends messages to `/api/chat` and a prompt to `/api/generate`; the others say which to use.
+        http_client: your own `httpx.AsyncClient` (for a proxy, authentication, certificates, another transport). Use it
+            on one event loop only. It is never closed by llmlab, and is no part of the serialised value.
+
+    Raises:
+        SettingsError: a setting has a wrong name, type or value.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: ClassVar[str] = "ollama"
+    simulated: ClassVar[bool] = False
+
+    base_url: str | None = None
+    model: Annotated[str, StringConstraints(min_length=1)] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    keep_alive: float | str | None = None
+    endpoint: Literal["auto", "generate", "chat"] = "auto"
+    http_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+
+    _sessions: _Sessions = PrivateAttr(default_factory=_Sessions)
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        if self.base_url is not None:
+            parse_host(self.base_url, setting="base_url")
+        if isinstance(self.keep_alive, str) and not _DURATION.fullmatch(self.keep_alive):
+            raise ValueError(
+                f"keep_alive must be seconds or a text like '10m' or '1h30m', got '{self.keep_alive[:60]}'; "
+                "use -1 to keep the model for ever"
+            )
+        try:
+            json.dumps(self.options, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"options must be what JSON can hold: {error}") from None
+        return self
+
+    def session(self) -> OllamaSession:
+        """Return what answers attempts on the running event loop; the same object for the same loop.
+
+        Raises:
+            RuntimeError: no event loop is running.
+            SettingsError: `OLLAMA_HOST` is no address.
+        """
+        return self._sessions.of_running_loop(self)
+
+    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
+        """Send the request once and say what came back; a cancellation closes the connection at once."""
+        return await self.session().attempt(request, timeouts=timeouts, key=key)
+
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> OllamaStream:
+        """Begin one attempt; nothing is sent before the first piece is asked for."""
+        return self.session().stream(request, timeouts=timeouts, key=key)
+
+    def new_session(self) -> OllamaSession:
+        """Return a session that nobody else uses."""
+        base_url = os.environ.get("OLLAMA_HOST", "") if self.base_url is None else self.base_url
+        target = Target(
+            base_url=parse_host(base_url, setting="OLLAMA_HOST" if self.base_url is None else "base_url"),
+            model=self.model,
+            options=self.options,
+            keep_alive=self.keep_alive,
+            endpoint=self.endpoint,
+        )
+        return OllamaSession(target, self.http_client)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._sessions = _Sessions()  # not shared: the copy's settings may be about to change
+        return copied
