@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmlab.core.backend import AttemptFailure
 from llmlab.core.limits import estimated_tokens
-from llmlab.core.timers import sleep_until
+from llmlab.core.timers import Deadlines, cut_short, sleep_until
 from llmlab.core.vocabulary import FailureReason, Fate
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llmlab.core.messages import LLMRequest
     from llmlab.core.policy import ClientPolicy
     from llmlab.core.state import ClientState
-    from llmlab.core.timers import Watch
 
 
 def out_of_time(policy: ClientPolicy, where: str) -> AttemptFailure:
@@ -42,11 +41,16 @@ class Gate:
         self._slots: Slots | None = state.slots
         self._rate: RateLimiter | None = state.rate
         self._policy = policy
+        self._patience = None if policy.max_queue_wait is None else Deadlines(loop)
 
-    async def enter(self, ledger: Ledger, watch: Watch) -> bool:
+    def pass_through(self) -> bool:
+        """Enter where that needs no waiting of any kind."""
+        return self._rate is None and self._slots is not None and self._slots.take()
+
+    async def enter(self, ledger: Ledger) -> bool:
         """Wait until an attempt may start. False, with nothing held, where the call ended instead."""
         slots = self._slots
-        if slots is not None and not slots.take() and not await self._wait_for_slot(ledger, watch, slots):
+        if slots is not None and not slots.take() and not await self._wait_for_slot(ledger, slots):
             return False
         ledger.granted_at = ledger.now
         if self._rate is None:
@@ -70,7 +74,7 @@ class Gate:
         if self._rate is not None and read is not None and written is not None:
             self._rate.settle(estimated_tokens(request), read + written)
 
-    async def _wait_for_slot(self, ledger: Ledger, watch: Watch, slots: Slots) -> bool:
+    async def _wait_for_slot(self, ledger: Ledger, slots: Slots) -> bool:
         policy = self._policy
         if policy.max_queue is not None and len(slots.waiting) >= policy.max_queue:
             waiting = len(slots.waiting)
@@ -78,21 +82,23 @@ class Gate:
             ledger.end(Fate.REJECTED_BY_LIMIT, AttemptFailure(FailureReason.REJECTED_BY_LIMIT, message))
             return False
         patience = math.inf if policy.max_queue_wait is None else ledger.now + policy.max_queue_wait
-        latest = min(patience, ledger.deadline)
+        own = None if self._patience is None else self._patience.set(patience, ledger.task)
         ticket = self._loop.create_future()
         slots.queue(ticket)
-        watch.set(latest)
         try:
             await ticket
-            if self._loop.time() < latest:
+            now = self._loop.time()
+            if now < patience and now < ledger.deadline:
                 return True
             slots.give()
+            cut_short(ledger.task, ledger.cancelling, own, ledger.total)
         except CancelledError:
             slots.leave(ticket)
-            if not watch.expired():
+            if not cut_short(ledger.task, ledger.cancelling, own, ledger.total):
                 raise
         finally:
-            watch.clear()
+            if own is not None:
+                own.task = None
             now = self._loop.time()
             ledger.slot_wait += now - ledger.now
             ledger.now = now
@@ -117,3 +123,8 @@ class Gate:
                 ledger.rate_wait += now - ledger.now
                 ledger.now = now
         return True
+
+    def close(self) -> None:
+        """Give back the timer that the loop still holds."""
+        if self._patience is not None:
+            self._patience.close()

@@ -1,8 +1,8 @@
 """THE call: one coroutine that does all the awaiting, for every client, in real and in virtual time.
 
 The life of a call: refuse what is not worth sending; then for each attempt wait for a slot, wait for the rate limit,
-hand the request to the backend under a watch, give the slot back, record the attempt, and ask the policy what next; at
-last record the call. Deciding is pure (`retry.py`, `limits.py`, `checks.py`); waiting for a slot and the rate limit
+hand the request to the backend under a deadline, give the slot back, record the attempt, and ask the policy what next;
+at last record the call. Deciding is pure (`retry.py`, `limits.py`, `checks.py`); waiting for a slot and the rate limit
 stands in `admission.py`; time comes from the running loop only.
 
 Rules that keep it sound:
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from typing import TYPE_CHECKING
 
 from llmlab.core import chance
@@ -26,7 +26,7 @@ from llmlab.core.backend import Answer, AttemptFailure, AttemptKey
 from llmlab.core.checks import refusal, unusable
 from llmlab.core.events import NAN
 from llmlab.core.ledger import CANCELLED, CRASHED, Ledger
-from llmlab.core.timers import Watch, sleep_until
+from llmlab.core.timers import Deadlines, cut_short, sleep_until
 from llmlab.core.vocabulary import BackoffSource, FailureReason, Fate
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class Flow:
         self._emitter = emitter if emitter.observers else None
         self._seed = seed
         self._layer = layer
-        self._idle_watches: list[Watch] = []
+        self._accepted: LLMRequest | None = None
+        self._totals = None if policy.total_timeout is None else Deadlines(loop)
+        self._own = None if policy.attempt_timeout is None else Deadlines(loop)
         self._warned_of_repetition = False
 
     async def call(
@@ -85,19 +87,35 @@ class Flow:
             arrived: when the call was meant to start, on the loop's clock; `None` means now.
             parent: the outer client's attempt that this call serves, where clients are stacked.
         """
-        now = self.loop.time()
+        loop = self.loop
+        now = loop.time()
         ledger = Ledger(request, number, now, now if arrived is None else arrived, now + self._total_timeout)
         if parent is not None:
             ledger.parent_call, ledger.parent_attempt = parent
-        refused = refusal(request)
-        if refused is not None:
-            ledger.end(Fate.NOT_RETRYABLE, refused)
+        if request is not self._accepted and not self._accept(ledger):
             return self._result(ledger)
-        watch = self._idle_watches.pop() if self._idle_watches else Watch(self.loop)
-        watch.begin()
+        task = current_task(loop)
+        if task is None:
+            raise RuntimeError("a call must run in an asyncio task; use asyncio.run() or create_task()")
+        ledger.task, ledger.cancelling = task, task.cancelling()
+        if self._totals is not None:
+            ledger.total = self._totals.set(ledger.deadline, task)
+        gate = self._gate
         self.state.calls_in_progress += 1
         try:
-            return await self._attempts(ledger, watch)
+            while True:
+                ledger.queued_at = ledger.granted_at = ledger.now
+                wait = NAN
+                if gate is None or gate.pass_through() or await gate.enter(ledger):
+                    wait = await self._attempt(ledger)
+                if ledger.fate is not None:
+                    return self._result(ledger)
+                try:
+                    await sleep_until(loop, ledger.now + wait)
+                finally:
+                    now = loop.time()
+                    ledger.backoff += now - ledger.now
+                    ledger.now = now
         except CancelledError:
             ledger.end(Fate.CANCELLED, CANCELLED)
             self._record_call(ledger)
@@ -108,53 +126,46 @@ class Flow:
             raise
         finally:
             self.state.calls_in_progress -= 1
-            watch.end()
-            self._idle_watches.append(watch)
+            if ledger.total is not None:
+                ledger.total.task = None
 
-    async def _attempts(self, ledger: Ledger, watch: Watch) -> LLMResponse | LLMFailure:
-        """Make attempts until the call is over."""
-        gate = self._gate
-        while True:
-            ledger.queued_at = ledger.granted_at = ledger.now
-            wait = NAN
-            if gate is None or await gate.enter(ledger, watch):
-                wait = await self._attempt(ledger, watch)
-            if ledger.fate is not None:
-                return self._result(ledger)
-            try:
-                await sleep_until(self.loop, ledger.now + wait)
-            finally:
-                now = self.loop.time()
-                ledger.backoff += now - ledger.now
-                ledger.now = now
+    def _accept(self, ledger: Ledger) -> bool:
+        """Whether a request is worth sending; if not, the call is over. The same request again is not checked again."""
+        refused = refusal(ledger.request)
+        if refused is None:
+            self._accepted = ledger.request
+            return True
+        ledger.end(Fate.NOT_RETRYABLE, refused)
+        return False
 
     # ---- one attempt
 
-    async def _attempt(self, ledger: Ledger, watch: Watch) -> float:
+    async def _attempt(self, ledger: Ledger) -> float:
         """Make one attempt, record it, and return the wait before the next; after the last, the call's fate is set."""
         loop = self.loop
         ledger.attempts += 1
         ledger.attempt_started = started = ledger.now
         limit = started + self._attempt_timeout
-        if limit > ledger.deadline:  # noqa: PLR1730 - min() costs three times as much, once per attempt
-            limit = ledger.deadline
         key: AttemptKey = _new(AttemptKey, (ledger.number, ledger.attempts))
         outcome: Outcome = CRASHED  # until something else is known
         failure: AttemptFailure | None = CRASHED
-        watch.set(limit)
+        own = None if self._own is None or limit >= ledger.deadline else self._own.set(limit, ledger.task)
+        if limit > ledger.deadline:  # noqa: PLR1730 - min() costs three times as much, once per attempt
+            limit = ledger.deadline
         try:
             outcome = await self._send(ledger.request, timeouts=self._timeouts, key=key)
             if loop.time() >= limit:
-                watch.expired()
+                cut_short(ledger.task, ledger.cancelling, own, ledger.total)
                 outcome = self._timed_out(limit, ledger)
             failure = self._examine(ledger, outcome)
         except CancelledError:
-            if not watch.expired():
+            if not cut_short(ledger.task, ledger.cancelling, own, ledger.total):
                 outcome = failure = CANCELLED
                 raise
             outcome = failure = ledger.last = self._timed_out(limit, ledger)
         finally:
-            watch.clear()
+            if own is not None:
+                own.task = None
             now = loop.time()
             ledger.server += now - started
             ledger.now = now
@@ -259,9 +270,12 @@ class Flow:
             self._emitter.call(ledger.call_event(self._layer))
 
     def close(self) -> None:
-        """Give back the timers that idle watches still hold."""
-        while self._idle_watches:
-            self._idle_watches.pop().close()
+        """Give back the timers that the loop still holds."""
+        for deadlines in (self._totals, self._own):
+            if deadlines is not None:
+                deadlines.close()
+        if self._gate is not None:
+            self._gate.close()
 
 
 _DEADLINE = FailureReason.TOTAL_DEADLINE_EXCEEDED

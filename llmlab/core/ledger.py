@@ -14,8 +14,11 @@ from llmlab.core.messages import LLMFailure, LLMResponse
 from llmlab.core.vocabulary import FailureReason, Fate
 
 if TYPE_CHECKING:
+    from asyncio import Task
+
     from llmlab.core.backend import Outcome
     from llmlab.core.messages import LLMRequest
+    from llmlab.core.timers import Deadline
     from llmlab.core.vocabulary import BackoffSource
 
 _new = tuple.__new__  # makes a named tuple without its Python-level constructor: a third of the time, once per attempt
@@ -48,6 +51,11 @@ class Ledger:
     """Set once, when the call is over."""
     failure: AttemptFailure | None = None
     """What ended the call, if it was not answered."""
+    total: Deadline | None = None
+    """The end of the call's total time, where the policy has one."""
+    task: Task[Any]
+    cancelling = 0
+    """How often the task was being cancelled when the call began."""
     parent_call = -1
     parent_attempt = 0
 

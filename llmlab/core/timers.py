@@ -1,15 +1,15 @@
 """The flow's two ways to meet the event loop's clock: sleep until a time, and cut off what takes too long.
 
 Both use nothing but `call_at`, so they work the same on a real loop and on a virtual one. They exist beside
-`asyncio.sleep` and `asyncio.timeout` because every simulated attempt needs both: a `Watch` is used again by the next
-call, and arming it usually costs two attribute writes instead of a timer, a context manager and a cancellation of that
-timer.
+`asyncio.sleep` and `asyncio.timeout` because every simulated attempt needs both. All timeouts of one kind last equally
+long, so they come due in the order in which they began: a queue and a single timer of the loop serve them all, and a
+timeout that never comes costs one append instead of a timer, a context manager and that timer's cancellation.
 """
 
 from __future__ import annotations
 
-import math
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,77 +27,76 @@ async def sleep_until(loop: AbstractEventLoop, when: float) -> None:
         raise
 
 
-class Watch:
-    """Cancels the current task at a time that may be moved, and knows its own cancellations from others'.
+class Deadline:
+    """A time at which a task is cancelled, unless `task` is `None` by then. `fired`: whether that has happened."""
 
-    Lazy: a time that is moved to later leaves the loop's timer where it is; when that fires too early, it is set anew.
-        So at equal
-    times the order of firing says nothing, and whoever awaits under a watch must itself compare the clock with the
-    time it set.
+    __slots__ = ("fired", "task", "when")
+
+    def __init__(self, when: float, task: Task[Any]) -> None:
+        self.when = when
+        self.task: Task[Any] | None = task
+        self.fired = False
+
+
+class Deadlines:
+    """Deadlines that all lie equally far ahead when they are set, and so come due in the order in which they are set.
+
+    Who awaits under a deadline must itself compare the clock with it afterwards: at equal times the order in which a
+    deadline and an answer come says nothing.
     """
 
-    __slots__ = ("_armed_for", "_cancelling", "_fired", "_loop", "_task", "_timer", "_when")
+    __slots__ = ("_loop", "_queue", "_timer")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
-        self._task: Task[Any] | None = None
+        self._queue: deque[Deadline] = deque()
         self._timer: TimerHandle | None = None
-        self._when = math.inf
-        self._armed_for = math.inf
-        self._fired = False
-        self._cancelling = 0
 
-    def begin(self) -> None:
-        """Watch over the current task from now on; nothing is set yet."""
-        task = current_task(self._loop)
-        if task is None:
-            raise RuntimeError("a call must run in an asyncio task; use asyncio.run() or create_task()")
-        self._task = task
-        self._cancelling = task.cancelling()
-
-    def set(self, when: float) -> None:
-        """Cancel the task at `when`; `math.inf` means never."""
-        self._when = when
-        if when < self._armed_for:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed_for = when
-            self._timer = self._loop.call_at(when, self._fire)
-
-    def clear(self) -> None:
-        """Cancel nothing until the next `set`."""
-        self._when = math.inf
+    def set(self, when: float, task: Task[Any]) -> Deadline:
+        """Cancel the task at `when`, until the deadline's `task` is set to `None`."""
+        deadline = Deadline(when, task)
+        queue = self._queue
+        while queue and queue[0].task is None:
+            queue.popleft()
+        queue.append(deadline)
+        if self._timer is None:
+            self._timer = self._loop.call_at(queue[0].when, self._fire)
+        return deadline
 
     def _fire(self) -> None:
-        self._timer, self._armed_for = None, math.inf
-        when = self._when
-        if when == math.inf:
-            return
-        if when > self._loop.time():
-            self.set(when)
-        else:
-            self._when, self._fired = math.inf, True
-            if self._task is not None:
-                self._task.cancel()
-
-    def expired(self) -> bool:
-        """Whether this watch, and nobody else, cancelled the task; asked once per cancellation, which it takes back."""
-        self._when = math.inf
-        if not self._fired or self._task is None:
-            return False
-        self._fired = False
-        return self._task.uncancel() <= self._cancelling
-
-    def end(self) -> None:
-        """Stop watching; the watch may begin again on another task."""
-        self._when = math.inf
-        if self._fired:
-            self.expired()
-        self._task = None
+        now, queue = self._loop.time(), self._queue
+        while queue:
+            first = queue[0]
+            task = first.task
+            if task is not None:
+                if first.when > now:
+                    break
+                first.fired, first.task = True, None
+                task.cancel()
+            queue.popleft()
+        self._timer = self._loop.call_at(queue[0].when, self._fire) if queue else None
 
     def close(self) -> None:
-        """Give the loop's timer back."""
-        self.end()
+        """Forget all deadlines and give the loop's timer back."""
+        self._queue.clear()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer, self._armed_for = None, math.inf
+            self._timer = None
+
+
+def cut_short(task: Task[Any], cancelling: int, *deadlines: Deadline | None) -> bool:
+    """Whether these deadlines, and nobody else, cancelled the task; their cancellations are taken back.
+
+    Args:
+        task: the current task.
+        cancelling: its `cancelling()` when the first of the deadlines was set.
+        deadlines: those under which it was waiting; `None` for one that was not set.
+    """
+    left = task.cancelling()
+    ours = False
+    for deadline in deadlines:
+        if deadline is not None and deadline.fired:
+            deadline.fired = False
+            ours = True
+            left = task.uncancel()
+    return ours and left <= cancelling
