@@ -90,6 +90,10 @@ class Drivable(asyncio.AbstractEventLoop):
     def _iterate(self) -> None:
         raise NotImplementedError
 
+    def _cancel_main(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
     def stop(self) -> None:
         """Stop at the end of the current iteration."""
         self._stopping = True

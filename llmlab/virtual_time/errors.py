@@ -21,7 +21,7 @@ class VirtualTimeError(RuntimeError):
     """A program could not be run on virtual time; every error of this package derives from it."""
 
 
-class NotInVirtualTime(VirtualTimeError):  # noqa: N818 - named after what happened
+class NotInVirtualTime(VirtualTimeError):
     """A call needs the outside world (a socket, a thread, a signal), where a simulated clock means nothing."""
 
 
@@ -40,17 +40,17 @@ class VirtualRunError(VirtualTimeError):
         return "\n".join([self.what, *(lines or ["  (there is no unfinished task)"])])
 
 
-class VirtualDeadlock(VirtualRunError):  # noqa: N818 - named after what happened
+class VirtualDeadlock(VirtualRunError):
     """Nothing is ready and no timer is armed, so nothing can ever happen again."""
 
 
-class VirtualLivelock(VirtualRunError):  # noqa: N818 - named after what happened
+class VirtualLivelock(VirtualRunError):
     """Callbacks keep running and time does not move: somebody polls with `sleep(0)`, or re-arms a timer for now."""
 
 
-class VirtualTimeLimit(VirtualRunError):  # noqa: N818 - named after what happened
+class VirtualTimeLimit(VirtualRunError):
     """The run reached `max_time` and still had something to do."""
 
 
-class VirtualStepLimit(VirtualRunError):  # noqa: N818 - named after what happened
+class VirtualStepLimit(VirtualRunError):
     """The run reached `max_steps` and still had something to do."""

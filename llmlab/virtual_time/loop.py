@@ -125,8 +125,8 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
 
     def cancel_main_from_another_thread(self) -> None:
         """For Ctrl-C in the thread that waits for this loop's thread: cancel what `run_until_complete` runs."""
-        if (main := self._main) is not None:
-            self._ready.append(VirtualHandle((self._now, 0, main.cancel, ())))  # appending is atomic
+        # Appending is atomic, and works before the run has begun, too.
+        self._ready.append(VirtualHandle((self._now, 0, self._cancel_main, ())))
 
     def _sweep(self) -> None:
         """Drop cancelled timers. The bound doubles with the live ones, so sweeping costs a constant per timer."""

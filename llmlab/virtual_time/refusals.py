@@ -95,7 +95,8 @@ class NoOutsideWorld(asyncio.AbstractEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Call `func(*args)` at once if the loop has `executor="inline"`, in no virtual time; refused otherwise."""
-        self._check_closed()
+        if self.is_closed():
+            raise RuntimeError("Event loop is closed")
         if self._executor == "forbid":
             self.refuse("loop.run_in_executor(), which asyncio.to_thread() uses,", _EXECUTOR)
         future: asyncio.Future[T] = self.create_future()

@@ -81,6 +81,7 @@ def _shut_down(runner: asyncio.Runner, loop: VirtualLoop) -> None:
 def _run_in_a_thread(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
     """The same in a thread, with this thread's context, while this one waits; Ctrl-C here cancels `main` there."""
     outcome: list[Callable[[], T]] = []
+    done = threading.Event()
 
     def work() -> None:
         try:
@@ -89,17 +90,21 @@ def _run_in_a_thread(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: boo
             outcome.append(_raiser(error))
         else:
             outcome.append(lambda: result)
+        finally:
+            done.set()
 
+    # A daemon, so that a second Ctrl-C always gets through, even if `main` takes no notice of the first.
     thread = threading.Thread(
         target=contextvars.copy_context().run, args=(work,), name="llmlab virtual time", daemon=True
     )
-    thread.start()
     try:
-        thread.join()
-    except KeyboardInterrupt:
+        thread.start()
+        done.wait()
+    except KeyboardInterrupt:  # which may come while the thread is only just starting
         loop.cancel_main_from_another_thread()
-        thread.join()
+        done.wait()
         raise
+    thread.join()
     return outcome[0]()
 
 

@@ -12,8 +12,9 @@ import importlib
 import json
 import sys
 import unittest
-from test.test_asyncio import utils as test_utils
 from typing import TYPE_CHECKING, Any
+
+from test.test_asyncio import utils as test_utils  # type: ignore[import-not-found]  # in no stubs
 
 from llmlab.virtual_time import VirtualLoop, reporting
 from llmlab.virtual_time.handles import VirtualHandle
@@ -49,7 +50,7 @@ class ScriptedLoop(SuiteLoop):
         if self._script is not None:
             next(self._script)
 
-    def call_at(self, when: float, *call: Any, context: Any = None) -> Any:
+    def call_at(self, when, *call, context=None):
         handle = super().call_at(when, *call, context=context)
         if self._script is not None:
             self._script.send(when)
@@ -80,7 +81,7 @@ class VirtualPolicy(asyncio.DefaultEventLoopPolicy):
 class _LoggerOfBaseEvents:
     """The suite watches asyncio's log by replacing `asyncio.base_events.logger`: look there."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name):
         return getattr(asyncio.base_events.logger, name)
 
 
@@ -108,7 +109,7 @@ def main(module_name: str, excluded: list[str]) -> dict[str, Any]:
     asyncio.set_event_loop_policy(VirtualPolicy())
     test_utils.TestCase.new_test_loop = _new_test_loop
     VirtualHandle._cancelled = property(VirtualHandle.cancelled)  # type: ignore[attr-defined]  # what the suite reads
-    reporting._logger = _LoggerOfBaseEvents()
+    reporting._logger = _LoggerOfBaseEvents()  # type: ignore[assignment]
     module = importlib.import_module(f"test.test_asyncio.{module_name}")
     if module_name == "test_events":  # its tests of loops, on ours; the rest of it tests policies and real handles
         members = {"create_event_loop": lambda _self: VirtualPolicy().new_event_loop()}
