@@ -1,0 +1,102 @@
+"""What the commands write: lines, tables, colour where there is a terminal for it, and the ends of a command.
+
+Colour follows https://no-color.org and https://force-color.org; nothing is said by colour alone. Data go to stdout,
+complaints to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from llmlab.core.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+WIDTH = 80
+"""The columns that every line keeps to, but for what users name themselves."""
+
+GOOD, POOR, BAD, HEAD = "green", "yellow", "red", "bold"
+
+
+def wants_colour() -> bool:
+    """Whether stdout is to be coloured."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str = "", look: str = "") -> None:
+    """Write a line to stdout, at once.
+
+    Args:
+        text: the line.
+        look: `GOOD`, `POOR`, `BAD`, `HEAD`, or nothing.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
+    colour = wants_colour()
+    if colour and look:
+        text = typer.style(text, bold=True) if look == HEAD else typer.style(text, fg=look)
+    typer.echo(text, color=colour)
+
+
+def say_text(text: str) -> None:
+    """Write prose to stdout, broken into lines."""
+    say(textwrap.fill(text, WIDTH))
+
+
+def complain(text: str) -> None:
+    """Write a line to stderr, each line led by the program's name."""
+    for line in text.splitlines():
+        typer.echo(f"llmlab: {line}", err=True)
+
+
+def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1, looks: Sequence[str] = ()) -> None:
+    """Write a table to stdout.
+
+    Args:
+        head: the columns' names.
+        rows: the cells.
+        texts: how many of the columns, from the left, are texts; the others are numbers and stand to the right.
+        looks: for each row how it looks; see `say`.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if number < texts else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    say(line(head), HEAD)
+    say(line(["-" * width for width in widths]))
+    for row, look in zip(rows, looks or [""] * len(rows), strict=True):
+        say(line(row), look)
+
+
+@contextmanager
+def ends_with_a_code() -> Iterator[None]:
+    """Turn a user's mistake, Ctrl-C and a reader who went away into exit codes, without a traceback."""
+    try:
+        yield
+    except SettingsError as error:
+        complain(str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        complain("interrupted")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # What is still buffered would fail again when Python flushes at its end, and that could not be caught.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
