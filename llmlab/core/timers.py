@@ -13,18 +13,23 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Task, TimerHandle
+    from asyncio import AbstractEventLoop, Future, Task, TimerHandle
 
 
 async def sleep_until(loop: AbstractEventLoop, when: float) -> None:
     """Sleep until the loop's clock shows `when` (at least one turn of the loop)."""
     future = loop.create_future()
-    timer = loop.call_at(when, future.set_result, None)
+    timer = loop.call_at(when, _wake, future)
     try:
         await future
     except CancelledError:
         timer.cancel()
         raise
+
+
+def _wake(sleeper: Future[None]) -> None:
+    if not sleeper.done():  # a deadline that came due in the same instant may have cancelled it
+        sleeper.set_result(None)
 
 
 class Deadline:
