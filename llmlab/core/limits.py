@@ -40,8 +40,7 @@ class RateLimit(Settings):
 class Slots:
     """A concurrency limit: FIFO, safe under cancellation.
 
-    Invariant: a slot is either counted in `in_use` by exactly one holder, or free; while anyone waits, none is free. A
-        slot
+    Invariant: a slot is either counted in `in_use` by exactly one holder, or free; while anyone waits, none is free. A slot
     that is given back goes to the one who has waited longest without becoming free in between, so nobody overtakes.
     """
 
@@ -76,7 +75,7 @@ class Slots:
         """Stop waiting. A ticket whose slot was handed over in the same instant gives it back."""
         if ticket.done() and not ticket.cancelled():
             self.give()
-        else:
+        elif ticket in self.waiting:  # `give` has dropped it if it was cancelled before its turn came
             self.waiting.remove(ticket)
 
 
