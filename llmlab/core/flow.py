@@ -117,6 +117,9 @@ class Flow:
                     ledger.backoff += now - ledger.now
                     ledger.now = now
         except CancelledError:
+            if cut_short(task, ledger.cancelling, ledger.total):  # a late loop: the wait should have ended before
+                ledger.end(Fate.DEADLINE, out_of_time(self._policy, "while waiting"))
+                return self._result(ledger)
             ledger.end(Fate.CANCELLED, CANCELLED)
             self._record_call(ledger)
             raise
@@ -172,7 +175,7 @@ class Flow:
             if self._gate is not None:
                 self._gate.leave()
             if failure is CRASHED or failure is CANCELLED:
-                ledger.last = failure
+                ledger.last, ledger.backoff_source = failure, None
                 self._record_attempt(ledger, failure, failure, NAN)
         wait = self._next(ledger, failure)
         self._record_attempt(ledger, outcome, failure, wait)
@@ -225,7 +228,7 @@ class Flow:
     def _wait_before_retry(self, ledger: Ledger, failure: AttemptFailure) -> float:
         retry = self._retry
         if retry.respect_retry_after and failure.retry_after is not None:
-            wait, source = failure.retry_after, BackoffSource.RETRY_AFTER
+            wait, source = max(0.0, failure.retry_after), BackoffSource.RETRY_AFTER  # not NaN either
         else:
             u = chance.uniform(self._seed, ledger.number, ledger.attempts, chance.Purpose.BACKOFF)
             wait, source = retry.backoff.delay(ledger.attempts, ledger.last_wait, u), BackoffSource.BACKOFF
