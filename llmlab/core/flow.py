@@ -116,21 +116,29 @@ class Flow:
                     now = loop.time()
                     ledger.backoff += now - ledger.now
                     ledger.now = now
-        except CancelledError:
-            if cut_short(task, ledger.cancelling, ledger.total):  # a late loop: the wait should have ended before
-                ledger.end(Fate.DEADLINE, out_of_time(self._policy, "while waiting"))
-                return self._result(ledger)
-            ledger.end(Fate.CANCELLED, CANCELLED)
-            self._record_call(ledger)
-            raise
-        except BaseException:
-            ledger.end(Fate.CRASHED, CRASHED)
-            self._record_call(ledger)
-            raise
+        except BaseException as error:
+            if self._interrupted(ledger, error):
+                raise
+            return self._result(ledger)
         finally:
             self.state.calls_in_progress -= 1
             if ledger.total is not None:
                 ledger.total.task = None
+
+    def _interrupted(self, ledger: Ledger, error: BaseException) -> bool:
+        """Record a call that an exception ends. False where that is only the total deadline, met in a wait.
+
+        A wait that would outlast the deadline is not begun, but a loop that is late may find both over at once.
+        """
+        if not isinstance(error, CancelledError):
+            ledger.end(Fate.CRASHED, CRASHED)
+        elif cut_short(ledger.task, ledger.cancelling, ledger.total):
+            ledger.end(Fate.DEADLINE, out_of_time(self._policy, "while waiting"))
+            return False
+        else:
+            ledger.end(Fate.CANCELLED, CANCELLED)
+        self._record_call(ledger)
+        return True
 
     def _accept(self, ledger: Ledger) -> bool:
         """Whether a request is worth sending; if not, the call is over. The same request again is not checked again."""

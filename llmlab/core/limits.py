@@ -40,8 +40,9 @@ class RateLimit(Settings):
 class Slots:
     """A concurrency limit: FIFO, safe under cancellation.
 
-    Invariant: a slot is either counted in `in_use` by exactly one holder, or free; while anyone waits, none is free. A slot
-    that is given back goes to the one who has waited longest without becoming free in between, so nobody overtakes.
+    Invariant: a slot is either counted in `in_use` by exactly one holder, or free; while anyone waits, none is free. A
+    slot that is given back goes to the one who has waited longest without becoming free in between, so nobody
+    overtakes.
     """
 
     __slots__ = ("in_use", "limit", "waiting")
