@@ -87,7 +87,7 @@ class AsyncClient:
             RuntimeError: no event loop is running, or calls are in progress on another one.
         """
         loop = asyncio.get_running_loop()
-        if self._flow is not None and self._flow.loop is loop:
+        if self._flow is not None and self._flow.loop is loop and self.state.loop is loop:
             return self._flow
         self.state.bind(loop)
         if self._flow is not None:

@@ -59,7 +59,7 @@ class Flow:
     ) -> None:
         self.loop = loop
         self.backend = backend
-        self.state = state
+        self._progress = state.progress
         self._send = backend.attempt
         self._backend_name = backend_name
         self._policy = policy
@@ -101,7 +101,7 @@ class Flow:
         if self._totals is not None:
             ledger.total = self._totals.set(ledger.deadline, task)
         gate = self._gate
-        self.state.calls_in_progress += 1
+        self._progress.calls += 1
         try:
             while True:
                 ledger.queued_at = ledger.granted_at = ledger.now
@@ -121,7 +121,7 @@ class Flow:
                 raise
             return self._result(ledger)
         finally:
-            self.state.calls_in_progress -= 1
+            self._progress.calls -= 1
             if ledger.total is not None:
                 ledger.total.task = None
 

@@ -2,12 +2,14 @@
 
 Several clients may share one state, and so one set of limits: `AsyncClient(backend, policy, state=other.state)`. The
 limits are counted on one event loop at a time, since their queues wake tasks of that loop. When the loop changes (a
-second `asyncio.run`), rate limits carry over as long as the clock does; a clock that went back (a new simulation)
-starts them afresh.
+second `asyncio.run`), rate limits carry over where both loops read the machine's clock; a loop with a clock of its own
+(a simulation) starts them afresh.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 from llmlab.core.limits import RateLimiter, Slots
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from llmlab.core.policy import ClientPolicy
+
+
+class Progress:
+    """How many calls are in progress. After a reset the calls of a loop that was closed still count on the old one."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
 
 
 class ClientState:
@@ -27,13 +38,19 @@ class ClientState:
 
     def __init__(self, policy: ClientPolicy) -> None:
         self.policy = policy
-        self.calls_in_progress = 0
-        self._loop: AbstractEventLoop | None = None
+        self.loop: AbstractEventLoop | None = None
+        """The event loop on which the limits are counted."""
+        self._pid = os.getpid()
         self._reset()
+
+    @property
+    def calls_in_progress(self) -> int:
+        """The calls in progress of all clients that share this state."""
+        return self.progress.calls
 
     def _reset(self) -> None:
         policy = self.policy
-        self.calls_in_progress = 0
+        self.progress = Progress()
         self.slots = None if policy.max_concurrency is None else Slots(policy.max_concurrency)
         self.rate = None if policy.rate_limit is None else RateLimiter(policy.rate_limit)
 
@@ -43,16 +60,21 @@ class ClientState:
         Raises:
             RuntimeError: calls are still in progress on another loop that is open.
         """
-        old = self._loop
+        old = self.loop
         if old is loop:
             return
         if old is not None and self.calls_in_progress:
-            if not old.is_closed():
+            if not old.is_closed() and self._pid == os.getpid():
                 raise RuntimeError(
                     f"{self.calls_in_progress} calls are in progress on another event loop, and a client's limits are "
                     "counted on one loop at a time; use one client (and state) per loop, or a sync client from threads"
                 )
-            self._reset()  # their loop was closed under them, so they will never give their slots back
-        if old is not None and loop.time() < old.time():
+            self._reset()  # their loop was closed under them (or left behind by a fork): they give no slot back
+        if old is not None and not (_on_the_machines_clock(old) and _on_the_machines_clock(loop)):
             self._reset()
-        self._loop = loop
+        self.loop, self._pid = loop, os.getpid()
+
+
+def _on_the_machines_clock(loop: AbstractEventLoop) -> bool:
+    """Whether a loop reads the machine's monotonic clock, as asyncio's and uvloop's do, and not one of its own."""
+    return abs(loop.time() - time.monotonic()) < 1.0
