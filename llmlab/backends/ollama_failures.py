@@ -8,6 +8,7 @@ where it repeats the request or the answer. The attempts that meet all this are 
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -137,13 +138,13 @@ def failure_of_exception(
     """Return the failure for an exception of httpx; `status` is that of the answer that had begun, if any."""
     match error:
         case httpx.ConnectTimeout():
-            return _no_connection(where, f"no connection within {timeouts.connect} s (connect)", error)
+            return _no_connection(where, f"no connection within {timeouts.connect} s, timeouts.connect", error)
         case httpx.ConnectError() | httpx.ProxyError():
             return _no_connection(where, _root(error), error)
         case httpx.PoolTimeout():
-            what = f"no connection of the pool came free within {timeouts.pool} s (pool)"
+            what = f"no connection of the pool came free within {timeouts.pool} s (timeouts.pool)"
         case httpx.WriteTimeout():
-            what = f"sending the request stood still for {timeouts.between_chunks} s (between_chunks)"
+            what = f"sending the request stood still for {timeouts.between_chunks} s (timeouts.between_chunks)"
         case httpx.TimeoutException():
             return no_first_byte(where, timeouts, error)
         case httpx.RemoteProtocolError() if not _CLOSED.search(str(error)):
@@ -171,28 +172,32 @@ def _no_connection(where: Where, detail: str, error: httpx.TransportError) -> At
 
 
 def _root(error: BaseException) -> str:
-    """Return what the operating system said, under the layers that only say "all attempts failed"."""
-    for _ in range(10):
-        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
+    """Return what the operating system said, under the layers that only say that all attempts failed."""
+    said = str(error)
+    inner: BaseException | None = error
+    for _ in range(10):  # six layers were seen; the bound is against a circle
         if inner is None:
             break
-        error = inner
-    said = error.strerror if isinstance(error, OSError) else None
-    return _cut((said or str(error)).lower()) or "connection failed"
+        if isinstance(inner, OSError) and inner.errno is not None:
+            said = os.strerror(inner.errno) if inner.errno > 0 else str(inner.strerror)
+        inner = inner.exceptions[0] if isinstance(inner, BaseExceptionGroup) else inner.__cause__ or inner.__context__
+    return _cut(said.lower()) or "connection failed"
 
 
 def no_first_byte(
     where: Where, timeouts: Timeouts, error: BaseException | None = None, *, status: int | None = None
 ) -> AttemptFailure:
     """Return the failure for an answer that did not begin in time."""
-    what = f"Ollama at {where.url} sent no first byte within {timeouts.first_byte} s (first_byte)"
+    what = f"Ollama at {where.url} sent no first byte within {timeouts.first_byte} s (timeouts.first_byte)"
     message = f"{what}; it may be loading the model, or busy with the requests before this one"
     return AttemptFailure(_R.ATTEMPT_TIMEOUT, message, status_code=status, cause=error)
 
 
 def stalled(where: Where, timeouts: Timeouts, *, status: int) -> AttemptFailure:
     """Return the failure for an answer that began and stood still."""
-    message = f"the answer of Ollama at {where.url} stood still for {timeouts.between_chunks} s (between_chunks)"
+    message = (
+        f"the answer of Ollama at {where.url} stood still for {timeouts.between_chunks} s (timeouts.between_chunks)"
+    )
     return AttemptFailure(_R.ATTEMPT_TIMEOUT, message, status_code=status)
 
 

@@ -16,7 +16,7 @@ import socket
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llmlab.server.recording import Chunk, Exchange, asked_for, recordings
 
@@ -37,7 +37,7 @@ class Received:
     headers: dict[str, str]
     body: bytes
 
-    def json(self) -> object:
+    def json(self) -> Any:
         """Return the body, parsed."""
         return json.loads(self.body)
 
@@ -62,6 +62,7 @@ class ReplayServer:
         self._turns: dict[tuple[object, ...], int] = {}
         self._received: deque[Received] = deque(maxlen=_REMEMBERED)
         self._open = 0
+        self._accepted = 0
         self._changed = threading.Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -82,10 +83,20 @@ class ReplayServer:
         """How many connections are open now."""
         return self._open
 
+    @property
+    def connections(self) -> int:
+        """How many connections there have been."""
+        return self._accepted
+
     def wait_until_closed(self, timeout: float = 2.0) -> bool:
         """Wait until no connection is open, at most `timeout` seconds; return whether it came to that."""
         with self._changed:
             return self._changed.wait_for(lambda: self._open == 0, timeout)
+
+    def wait_for_requests(self, number: int, timeout: float = 2.0) -> bool:
+        """Wait until so many requests have come in, at most `timeout` seconds; return whether it came to that."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._received) >= number, timeout)
 
     def start(self) -> None:
         """Begin to listen; `with` does it.
@@ -142,6 +153,7 @@ class ReplayServer:
         await asyncio.gather(*connections, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._accepted += 1
         self._count(+1)
         try:
             # asyncio does it only for sockets that name their protocol; without it each piece waits for the last one's
@@ -150,7 +162,9 @@ class ReplayServer:
             # CancelledError: the server stops; that is no error of this task
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while (request := await _read_request(reader)) is not None:
-                    self._received.append(request)
+                    with self._changed:
+                        self._received.append(request)
+                        self._changed.notify_all()
                     exchange = self._chosen(request)
                     await self._answer(exchange, request, reader, writer)
                     if exchange.closes:
@@ -171,7 +185,7 @@ class ReplayServer:
             writer.write(head + exchange.end())
         for number, chunk in enumerate(exchange.chunks):
             wait = began + chunk.at * self._pace - asyncio.get_running_loop().time()
-            await asyncio.sleep(max(0.0, wait))
+            await _pause(max(0.0, wait), reader)
             if number == 0:
                 writer.write(head)
             if request.method != "HEAD":
@@ -223,6 +237,21 @@ async def _read_request(reader: asyncio.StreamReader) -> Received | None:
         return None
     method, target, _ = line.split(" ")
     return Received(method, target.partition("?")[0], headers, await reader.readexactly(int(length)))
+
+
+async def _pause(seconds: float, reader: asyncio.StreamReader) -> None:
+    """Sleep, unless the client goes away meanwhile.
+
+    Raises:
+        ConnectionAbortedError: it has gone, or has sent something before it had its answer.
+    """
+    if not seconds:
+        await asyncio.sleep(0)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await reader.read(1)
+        raise ConnectionAbortedError
 
 
 def _reset_on_close(writer: asyncio.StreamWriter) -> None:

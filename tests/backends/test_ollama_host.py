@@ -7,7 +7,7 @@ from llmlab.core.settings import SettingsError
 
 
 @pytest.mark.parametrize(
-    "text, url",
+    ("text", "url"),
     [
         ("", DEFAULT_URL),
         ("  ", DEFAULT_URL),
@@ -42,7 +42,7 @@ def test_every_spelling_of_ollama_host_is_understood(text, url):
 
 
 @pytest.mark.parametrize(
-    "text, why",
+    ("text", "why"),
     [
         ("myhost:port", "the port 'port' is not a number from 1 to 65535"),
         ("myhost:99999", "the port '99999'"),
@@ -73,7 +73,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(text):
 
 
 @pytest.mark.parametrize(
-    "host, loopback",
+    ("host", "loopback"),
     [
         ("localhost", True),
         ("LocalHost.", True),

@@ -10,7 +10,7 @@ NOW = datetime(1994, 11, 6, 8, 49, 7, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    "value, seconds",
+    ("value", "seconds"),
     [
         ("0", 0.0),
         ("120", 120.0),
