@@ -99,7 +99,7 @@ _NO_KEYS = pd.DataFrame(index=pd.RangeIndex(1))
 def _names(by: By) -> list[str]:
     if by is None:
         return []
-    return [by] if isinstance(by, str) else list(by)
+    return [by] if isinstance(by, str) else list(dict.fromkeys(by))
 
 
 def _codes(frame: pd.DataFrame, names: list[str]) -> NDArray[np.int64]:

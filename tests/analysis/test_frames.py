@@ -76,7 +76,7 @@ def log_of(*events):
 
 @pytest.mark.parametrize("events", [(), (FAILED, ANSWERED, CALL)], ids=["empty", "filled"])
 @pytest.mark.parametrize(
-    "frame_of, declared",
+    ("frame_of", "declared"),
     [
         (attempts_frame, ATTEMPT_COLUMNS + DERIVED_ATTEMPT_COLUMNS),
         (calls_frame, CALL_COLUMNS + DERIVED_CALL_COLUMNS),

@@ -8,7 +8,7 @@ from llmlab.analysis.stats import percentile_interval, percentile_intervals, val
 
 
 @pytest.mark.parametrize(
-    "successes, n, low, high", [(0, 100, 0.0, 0.0370), (5, 100, 0.0215, 0.1118), (5, 1000, 0.0021, 0.0117)]
+    ("successes", "n", "low", "high"), [(0, 100, 0.0, 0.0370), (5, 100, 0.0215, 0.1118), (5, 1000, 0.0021, 0.0117)]
 )
 def test_wilson_gives_the_published_values(successes, n, low, high):
     interval = wilson(successes, n)
@@ -33,7 +33,7 @@ def test_more_confidence_makes_a_wider_interval():
     assert wilson(5, 100, 0.99).high > wilson(5, 100, 0.95).high
 
 
-@pytest.mark.parametrize("successes, n", [(-1, 5), (6, 5), (1.5, 5)])
+@pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (1.5, 5)])
 def test_wilson_refuses_what_is_no_count(successes, n):
     with pytest.raises(ValueError, match="0 <= successes <= n"):
         wilson(successes, n)

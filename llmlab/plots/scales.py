@@ -1,0 +1,130 @@
+"""A swept parameter as an axis or as series: which scale, which ticks, and which values are left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, StrMethodFormatter
+
+from llmlab.plots.labels import axis_label, parameter_name, value_label
+from llmlab.plots.style import MAX_SERIES, SeriesStyle, series_styles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_MOST_TICKS = 16
+_CHARACTERS_ACROSS = 68  # that fit side by side under axes at notebook width
+
+
+class Scale(NamedTuple):
+    """Where the values of a swept parameter stand on an axis.
+
+    `values` are the distinct values in order. Numbers stand at themselves; words, booleans, and numbers among which one
+    is missing (a setting that was `None`) stand side by side at 0, 1, 2... `ordered` says that they are numbers.
+    """
+
+    values: list[Any]
+    numeric: bool
+    ordered: bool
+    logarithmic: bool
+
+    @classmethod
+    def of(cls, column: pd.Series[Any], *, side_by_side: bool = False) -> Scale:
+        """Choose the scale for a column's values."""
+        values = _distinct(column)
+        numeric = not side_by_side and _is_number(column) and not column.isna().any()
+        return cls(values, numeric, _is_number(column), numeric and wants_log(values))
+
+    def positions(self, column: pd.Series[Any]) -> NDArray[np.float64]:
+        """Return where each value of a column stands."""
+        if self.numeric:
+            return column.to_numpy(dtype=np.float64)
+        return _codes(column, self.values).astype(np.float64)
+
+    def dress(self, ax: Axes, path: str, *, which: str = "x") -> None:
+        """Label an axis and set its ticks: at the measured values where there is room for them."""
+        axis = ax.xaxis if which == "x" else ax.yaxis
+        axis.set_label_text(axis_label(path))
+        if self.logarithmic:
+            ax.set(**{f"{which}scale": "log"})
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        if self.numeric and not self._has_room():
+            return
+        step = -(-len(self.values) // _MOST_TICKS)
+        shown = range(0, len(self.values), step)
+        axis.set_major_locator(FixedLocator([float(self.values[i]) if self.numeric else float(i) for i in shown]))
+        texts = [value_label(self.values[i]) for i in shown]
+        axis.set_major_formatter(FixedFormatter(texts))
+        if not self.numeric:
+            set_limits = ax.set_xlim if which == "x" else ax.set_ylim
+            set_limits(-0.5, len(self.values) - 0.5)
+            if which == "x" and max(map(len, texts)) * len(texts) > _CHARACTERS_ACROSS:
+                ax.tick_params(axis="x", labelrotation=30)
+                for label in ax.get_xticklabels():
+                    label.set(ha="right", rotation_mode="anchor")
+
+    def _has_room(self) -> bool:
+        if len(self.values) > _MOST_TICKS:
+            return False
+        places = np.asarray(self.values, dtype=np.float64)
+        places = np.log(places) if self.logarithmic else places
+        return len(places) < 2 or bool(np.diff(places).min() >= np.ptp(places) / 18)
+
+
+class Series(NamedTuple):
+    """The series that a column splits a chart into: value, label and style of each, and a note on those left out."""
+
+    values: list[Any]
+    labels: list[str]
+    styles: list[SeriesStyle]
+    note: str
+
+    @classmethod
+    def of(cls, column: pd.Series[Any], path: str, *, most: int = MAX_SERIES) -> Series:
+        """Choose the series: all, or of too many numbers an even spread, or of too many words the first."""
+        values = _distinct(column)
+        ordered = _is_number(column)
+        left_out = len(values) - most
+        note = ""
+        if left_out > 0:
+            chosen = np.linspace(0, len(values) - 1, most).round().astype(int) if ordered else range(most)
+            note = f"{left_out} of {len(values)} values of {parameter_name(path)} are left out"
+            values = [values[i] for i in chosen]
+        return cls(values, [value_label(value) for value in values], series_styles(len(values), ordered=ordered), note)
+
+    def rows(self, table: pd.DataFrame, hue: str) -> list[pd.DataFrame]:
+        """Return each series' rows of a table."""
+        codes = _codes(table[hue], self.values)
+        return [table[codes == number] for number in range(len(self.values))]
+
+
+def wants_log(values: Any) -> bool:
+    """Say whether positive numbers span so much that a linear axis would crush the small ones."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return len(numbers) > 2 and bool(numbers.min() > 0) and bool(numbers.max() / numbers.min() >= 50)
+
+
+def _distinct(column: pd.Series[Any]) -> list[Any]:
+    present = column.dropna().unique()
+    order = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
+    values = list(present) if order is None else [word for word in order if word in set(present)]
+    if order is None and _is_sortable(column):
+        values = sorted(values)
+    return [*values, np.nan] if column.isna().any() else values
+
+
+def _codes(column: pd.Series[Any], values: list[Any]) -> NDArray[np.int64]:
+    places = {value_label(value): place for place, value in enumerate(values)}
+    return np.array([places.get(value_label(value), -1) for value in column], dtype=np.int64)
+
+
+def _is_number(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+def _is_sortable(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column.dtype)

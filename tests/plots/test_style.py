@@ -1,0 +1,111 @@
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from llmlab import plots
+from tests.analysis.synthetic import RETRIES, TIMEOUT
+from tests.plots.reading import subtitle
+
+CHARTS = {
+    "failure_rate": lambda attempts, calls, ax=None: plots.failure_rate(calls, x=TIMEOUT, hue=RETRIES, ax=ax),
+    "latency_percentiles": lambda attempts, calls, ax=None: plots.latency_percentiles(calls, x=TIMEOUT, ax=ax),
+    "latency_ecdf": lambda attempts, calls, ax=None: plots.latency_ecdf(calls, hue=RETRIES, ax=ax),
+    "heatmap": lambda attempts, calls, ax=None: plots.heatmap(calls, x=RETRIES, y=TIMEOUT, ax=ax),
+    "outcomes": lambda attempts, calls, ax=None: plots.outcomes(calls, x=TIMEOUT, ax=ax),
+    "attempts_timeline": lambda attempts, calls, ax=None: plots.attempts_timeline(attempts, calls, ax=ax),
+}
+
+
+@pytest.fixture(params=CHARTS)
+def chart(request):
+    return CHARTS[request.param]
+
+
+def test_a_chart_draws_on_the_axes_it_is_given(chart, attempts, calls):
+    given = Figure().add_subplot()
+    assert chart(attempts, calls, given) is given
+    given.figure.draw_without_rendering()
+
+
+def test_a_chart_without_axes_makes_a_figure_as_wide_as_a_notebook(chart, attempts, calls):
+    ax = chart(attempts, calls)
+    assert ax.figure.get_size_inches()[0] == 8
+    ax.figure.draw_without_rendering()
+
+
+def test_the_style_leaves_no_trace(chart, attempts, calls):
+    before = dict(mpl.rcParams)
+    chart(attempts, calls)
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_frames_are_left_as_they_were(chart, attempts, calls):
+    before = attempts.copy(), calls.copy()
+    chart(attempts, calls)
+    pd.testing.assert_frame_equal(attempts, before[0])
+    pd.testing.assert_frame_equal(calls, before[1])
+
+
+def test_nothing_is_cut_off_at_the_edge_of_the_figure(chart, attempts, calls):
+    figure = chart(attempts, calls).figure
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    assert box.x0 >= -0.02
+    assert box.y0 >= -0.02
+    assert box.x1 <= figure.get_size_inches()[0] + 0.02
+    assert box.y1 <= figure.get_size_inches()[1] + 0.02
+
+
+def test_drawing_twice_on_the_same_axes_leaves_one_title(attempts, calls):
+    ax = plots.failure_rate(calls, x=TIMEOUT)
+    plots.failure_rate(calls, x=TIMEOUT, ax=ax)
+    assert subtitle(ax).count("Wilson") == 1
+
+
+def test_threads_draw_at_the_same_time_and_leave_no_trace(attempts, calls):
+    before = dict(mpl.rcParams)
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(chart, attempts, calls) for chart in CHARTS.values()]
+        axes = [future.result() for future in futures]
+    assert all(isinstance(ax.figure, Figure) for ax in axes)
+    assert dict(mpl.rcParams) == before
+    assert threading.active_count() < 10
+
+
+def test_pyplot_is_not_loaded_outside_a_notebook():
+    code = "import sys, llmlab.plots; from llmlab.plots.style import chart\nwith chart(None): pass\n"
+    subprocess.run([sys.executable, "-c", code + "assert 'matplotlib.pyplot' not in sys.modules"], check=True)
+
+
+@pytest.mark.slow
+def test_a_notebook_displays_the_chart_that_a_cell_ends_with():
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    cell = (
+        "from llmlab import plots\n"
+        "from tests.analysis.synthetic import TIMEOUT, frames_of_sweep\n"
+        "plots.failure_rate(frames_of_sweep(count=20)[1], x=TIMEOUT)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+
+
+@pytest.mark.benchmark
+def test_a_million_calls_are_drawn_in_a_second(chart, attempts, calls):
+    copies = 1_000_000 // len(calls)
+    many = pd.concat([calls.assign(call=calls["call"] + 1000 * copy) for copy in range(copies)], ignore_index=True)
+    tries = pd.concat(
+        [attempts.assign(call=attempts["call"] + 1000 * copy) for copy in range(copies)], ignore_index=True
+    )
+    start = time.perf_counter()
+    chart(tries, many)
+    assert time.perf_counter() - start < 1.5
