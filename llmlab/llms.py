@@ -79,7 +79,7 @@ class MockLLM(Client):
     """
 
     def __init__(self, **settings: Unpack[_SyncMockKeywords]) -> None:
-        backend, client = _mock(dict(settings))
+        backend, client = _mock(dict(settings), "real_time")
         super().__init__(backend, **client)
 
 
@@ -115,13 +115,13 @@ class AsyncLocalLLM(AsyncClient):
         super().__init__(backend, **client)
 
 
-_CLIENT_SETTINGS = frozenset(ClientSettings.__annotations__) | {"real_time"}
+_CLIENT_SETTINGS = frozenset(ClientSettings.__annotations__)
 
 
-def _mock(settings: dict[str, Any]) -> tuple[MockBackend, dict[str, Any]]:
+def _mock(settings: dict[str, Any], *also: str) -> tuple[MockBackend, dict[str, Any]]:
     if settings.get("seed") is None:
         settings["seed"] = 0
-    backend, client = _sorted_out(settings, frozenset(MockSettings.__annotations__), ClientPolicy())
+    backend, client = _sorted_out(settings, frozenset(MockSettings.__annotations__), ClientPolicy(), *also)
     return MockBackend(seed=settings["seed"], **backend), client
 
 
@@ -131,15 +131,21 @@ def _local(settings: dict[str, Any]) -> tuple[OllamaBackend, dict[str, Any]]:
 
 
 def _sorted_out(
-    settings: dict[str, Any], of_backend: frozenset[str], default: ClientPolicy
+    settings: dict[str, Any], of_backend: frozenset[str], default: ClientPolicy, *also: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Divide plain keywords into the backend's and the client's, the policy's put into a policy."""
+    of_client = _CLIENT_SETTINGS.union(also)
     for name in settings:
-        if name not in of_backend | POLICY_SETTINGS | _CLIENT_SETTINGS:
+        if name not in of_backend | POLICY_SETTINGS | of_client:
             raise SettingsError(
-                f"there is no setting '{name}'; {nearest(name, of_backend | POLICY_SETTINGS | _CLIENT_SETTINGS)}"
+                f"there is no setting '{name}'; {nearest(name, of_backend | POLICY_SETTINGS | of_client)}"
             )
-    client = {name: value for name, value in settings.items() if name in _CLIENT_SETTINGS}
+    policy = settings.get("policy")
+    if policy is None:
+        policy = default
+    if not isinstance(policy, ClientPolicy):
+        raise SettingsError(f"policy must be a ClientPolicy, got a {type(policy).__name__}")
+    client = {name: value for name, value in settings.items() if name in of_client}
     plain = {name: value for name, value in settings.items() if name in POLICY_SETTINGS}
-    client["policy"] = policy_with(settings.get("policy") or default, plain)
+    client["policy"] = policy_with(policy, plain)
     return {name: value for name, value in settings.items() if name in of_backend}, client

@@ -17,7 +17,7 @@ from llmlab.core.backend import Answer, AttemptFailure, SessionBackend
 from llmlab.core.batch import Batch
 from llmlab.core.emitter import Emitter
 from llmlab.core.flow import Flow
-from llmlab.core.messages import to_request
+from llmlab.core.messages import LLMRequest, to_request
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.state import ClientState
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from llmlab.core.backend import AttemptKey, Backend, Outcome, Timeouts
     from llmlab.core.events import Observer
-    from llmlab.core.messages import LLMFailure, LLMRequest, LLMResponse
+    from llmlab.core.messages import LLMFailure, LLMResponse
 
 
 class AsyncClient:
@@ -46,7 +46,8 @@ class AsyncClient:
         layer: the client's name in events, where clients are stacked.
 
     Raises:
-        TypeError: the backend has no `attempt` method, or an observer lacks one of its methods.
+        TypeError: the backend has no `attempt` method, an observer lacks one of its methods, or an argument is of
+            another type.
     """
 
     def __init__(
@@ -61,6 +62,9 @@ class AsyncClient:
     ) -> None:
         if not callable(getattr(backend, "attempt", None)):
             raise TypeError(f"a backend needs a method `async def attempt(...)`; {type(backend).__name__} has none")
+        _check("policy", policy, ClientPolicy)
+        _check("state", state, ClientState)
+        _check("seed", seed, int)
         self.backend = backend
         self.policy = ClientPolicy() if policy is None else policy
         self.state = ClientState(self.policy) if state is None else state
@@ -131,6 +135,8 @@ class AsyncClient:
         Raises:
             TypeError: one of the requests is neither an `LLMRequest` nor a `str`.
         """
+        if isinstance(requests, str | LLMRequest):
+            raise TypeError("generate_many takes several requests, for example a list; for one there is generate")
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"concurrency must be 1 or more, got {concurrency}; use None for the policy's limit")
         limit = concurrency or self.policy.max_concurrency or 64
@@ -169,3 +175,8 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.backend!r}, {self.policy!r})"
+
+
+def _check(name: str, value: object, wanted: type) -> None:
+    if value is not None and not isinstance(value, wanted):
+        raise TypeError(f"{name} must be of type {wanted.__name__} or None, got a {type(value).__name__}")

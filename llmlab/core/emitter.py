@@ -17,6 +17,8 @@ class Emitter:
     """The observers of a client. One that raises is reported once, on the logger `llmlab`, and gets later events."""
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        if callable(getattr(observers, "on_attempt", None)):
+            raise TypeError(f"observers must be a list of observers, got one: write observers=[{observers!r}]")
         self.observers = tuple(observers)
         for observer in self.observers:
             for method in ("on_attempt", "on_call"):
