@@ -50,7 +50,14 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._pid = os.getpid()
-        threading.Thread(target=self.loop.run_forever, name="llmlab-loop", daemon=True).start()
+        threading.Thread(target=self._serve, name="llmlab-loop", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self.loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                continue  # a task raised it and holds it as its result: it is for who waits for that task
 
     @classmethod
     def shared(cls) -> LoopThread:
@@ -63,21 +70,25 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there and wait. Any exception here, Ctrl-C above all, cancels it and awaits its cleanup."""
         _refuse_nesting(self.loop, coroutine)
-        finished = threading.Event()
+        begun: list[asyncio.Task[T]] = []
+        ended = threading.Event()
 
-        async def supervised() -> T:
-            try:
-                return await coroutine
-            finally:
-                finished.set()
+        def begin() -> None:
+            task = self.loop.create_task(coroutine)
+            begun.append(task)
+            task.add_done_callback(lambda _: ended.set())
 
-        future = asyncio.run_coroutine_threadsafe(supervised(), self.loop)
+        def cancel() -> None:
+            begun[0].cancel()
+
+        self.loop.call_soon_threadsafe(begin)
         try:
-            return future.result()
+            ended.wait()
         except BaseException:
-            if future.cancel():
-                finished.wait(_CLEANUP_S)
+            self.loop.call_soon_threadsafe(cancel)
+            ended.wait(_CLEANUP_S)
             raise
+        return begun[0].result()
 
     def close(self) -> None:
         """Nothing: the thread serves other clients too and ends with the process."""
@@ -95,11 +106,19 @@ class VirtualRunner:
         """Run a coroutine in virtual time; inside a running loop (Jupyter) in a short-lived thread."""
         _refuse_nesting(self._loop, coroutine)
         with self._lock:
+            if self._loop.is_closed():
+                coroutine.close()
+                raise RuntimeError("this client is closed, and its simulated time has ended with it; make a new one")
             if asyncio._get_running_loop() is None:
                 return self._runner.run(coroutine, context=copy_context())
             return _in_a_thread(
                 lambda: self._runner.run(coroutine, context=copy_context()), self._loop.cancel_main_from_another_thread
             )
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can run nothing more."""
+        return self._loop.is_closed()
 
     def close(self) -> None:
         """Close the loop."""
@@ -216,6 +235,8 @@ class Client:
 
     def close(self) -> None:
         """Close the backend's connections. A client of a simulated backend ends here; others may be used again."""
+        if self._own_runner is not None and self._own_runner.closed:
+            return
         self._runner().run(self._client.aclose())
         if self._own_runner is not None:
             self._own_runner.close()

@@ -61,10 +61,12 @@ class Batch:
         try:
             for _ in self._requests:
                 completed = await done.get()
-                if isinstance(completed, BaseException):
+                if isinstance(completed, Completed):
+                    yield completed
+                elif isinstance(completed, Exception):
                     bug = bug or completed
                 else:
-                    yield completed
+                    raise completed
         finally:
             for worker in workers:
                 worker.cancel()
@@ -85,6 +87,9 @@ class Batch:
             except Exception as bug:  # noqa: BLE001 - raised by the iteration, once the other calls have ended
                 done.put_nowait(bug)
                 continue
+            except (KeyboardInterrupt, SystemExit) as stop:
+                done.put_nowait(stop)  # or the iteration would wait for this call for ever
+                raise
             self.results[index] = result
             done.put_nowait(Completed(index, request, result))
 
