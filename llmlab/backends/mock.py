@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import weakref
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import Field, PrivateAttr, SkipValidation, model_validator
@@ -43,6 +42,22 @@ ANSWER = "answer"
 _TEXT = "This is a simulated answer."
 
 
+class _Servers(dict[asyncio.AbstractEventLoop, "MockServer"]):
+    """A backend's servers, by event loop. They are no part of its value: neither compared, nor copied, nor pickled."""
+
+    def forget_closed_loops(self) -> None:
+        for loop in [loop for loop in self if loop.is_closed()]:
+            del self[loop]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Servers)
+
+    __hash__ = None
+
+    def __reduce__(self) -> tuple[type[_Servers], tuple[()]]:
+        return _Servers, ()
+
+
 class MockBackend(Settings):
     """A simulated server.
 
@@ -74,9 +89,7 @@ class MockBackend(Settings):
 
     name: str = Field(default="mock", exclude=True)
 
-    _sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MockServer] = PrivateAttr(
-        default_factory=weakref.WeakKeyDictionary
-    )
+    _servers: _Servers = PrivateAttr(default_factory=_Servers)
 
     @model_validator(mode="before")
     @classmethod
@@ -101,9 +114,10 @@ class MockBackend(Settings):
     def session(self) -> MockServer:
         """Return the simulated server of the running event loop."""
         loop = asyncio.get_running_loop()
-        server = self._sessions.get(loop)
-        if server is None:
-            server = self._sessions[loop] = MockServer(self, loop)
+        server = self._servers.get(loop)
+        if server is None or server.settings is not self:
+            self._servers.forget_closed_loops()
+            server = self._servers[loop] = MockServer(self, loop)
         return server
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
@@ -115,6 +129,7 @@ class MockServer:
     """A `MockBackend` at work on one event loop."""
 
     def __init__(self, settings: MockBackend, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
         self._loop = loop
         self._seed = settings.seed
         self._latency = settings.latency.at
@@ -183,7 +198,19 @@ def with_fault_shorthands(data: Any) -> Any:
         faults = Faults(**faults)
     if not isinstance(faults, Faults):
         raise SettingsError(f"faults must be a Faults or a dict, got a {type(faults).__name__}")
+    for name, value in data.items():
+        if name in FAULT_SHORTHANDS:
+            _check_shorthand(name, value)
     return {**rest, "faults": faults.replace(**given)}
+
+
+def _check_shorthand(name: str, value: Any) -> None:
+    """Refuse a wrong probability under the name by which it was given."""
+    kind = FAULT_SHORTHANDS[name]
+    try:
+        Faults(**{kind: value})
+    except SettingsError as error:
+        raise SettingsError(name + str(error).removeprefix(kind)) from None
 
 
 class MockSettings(TypedDict, total=False):
