@@ -6,10 +6,11 @@ Values are seconds where a latency is meant. A plain number stands for `Constant
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from llmlab.core.settings import Settings
 
@@ -71,11 +72,21 @@ class Lognormal(Settings):
         return self.median * math.exp(self.sigma * _standard_normal(u))
 
 
+def _as_tuple(values: object) -> object:
+    """Take an array or a series as well."""
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | dict) else values
+
+
 class Empirical(Settings):
     """What was measured: the sorted `values`, with straight lines between them."""
 
     kind: Literal["empirical"] = "empirical"
-    values: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(sorted)]
+    values: Annotated[
+        tuple[Annotated[float, Field(ge=0)], ...],
+        Field(min_length=1),
+        BeforeValidator(_as_tuple),
+        AfterValidator(lambda values: tuple(sorted(values))),
+    ]
 
     def at(self, u: float) -> float:
         """Return the value below which a share `u` of all draws lies; `u` inside (0, 1)."""
@@ -88,7 +99,12 @@ class Empirical(Settings):
 
 
 def _constant(value: object) -> object:
-    return Constant(value=float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Constant(value=float(value))
+    if isinstance(value, dict | Settings):
+        return value
+    kinds = "Constant, Uniform, Exponential, Lognormal or Empirical"
+    raise ValueError(f"must be a number or a distribution ({kinds}), got a {type(value).__name__}")
 
 
 Distribution = Annotated[

@@ -39,13 +39,13 @@ class WithFaults(Settings):
 
     if not TYPE_CHECKING:
 
-        def __init__(self, backend: Backend, faults: Faults | None = None, /, **settings: Any) -> None:
+        def __init__(self, backend: Any = None, faults: Faults | None = None, **settings: Any) -> None:
             given = {} if faults is None else {"faults": faults}
             super().__init__(backend=backend, **given, **settings)
 
     else:
 
-        def __init__(self, backend: Backend, faults: Faults | None = None, /, **settings: Any) -> None: ...
+        def __init__(self, backend: Backend, faults: Faults | None = None, **settings: Any) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
@@ -53,7 +53,10 @@ class WithFaults(Settings):
         return with_fault_shorthands(data)
 
     def model_post_init(self, _context: Any) -> None:
-        """Take the inner backend's name."""
+        """Refuse what cannot serve as a backend; take its name."""
+        if not callable(getattr(self.backend, "attempt", None)):
+            kind = type(self.backend).__name__
+            raise ValueError(f"backend: needs a method `async def attempt(...)`; a {kind} has none")
         inner = str(getattr(self.backend, "name", type(self.backend).__name__))
         object.__setattr__(self, "name", self.name or f"{inner}+faults")
 

@@ -42,6 +42,13 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _as_response_format(value: object) -> object:
+    if value in (None, "json") or isinstance(value, dict) or (isinstance(value, type) and issubclass(value, BaseModel)):
+        return value
+    got = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+    raise ValueError(f"must be 'json', a JSON schema as a dict, or a pydantic model, got {got}")
+
+
 class LLMRequest(Settings):
     """What to ask a model. Give either `prompt` or `messages`.
 
@@ -70,7 +77,9 @@ class LLMRequest(Settings):
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0)
     stop: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
-    response_format: Literal["json"] | dict[str, Any] | type[BaseModel] | None = None
+    response_format: Annotated[
+        Literal["json"] | dict[str, Any] | type[BaseModel] | None, BeforeValidator(_as_response_format)
+    ] = None
     seed: int | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 

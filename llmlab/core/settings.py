@@ -77,6 +77,10 @@ _BOUNDS = {
 def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in detail["loc"]) or model.__name__
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "union_tag_invalid":
+        return f"{path} must be of one of the kinds {context['expected_tags']}, got '{context['tag']}'"
+    if kind == "union_tag_not_found":
+        return f"{path} must say of which 'kind' it is, got {_shown(value)}"
     if kind == "extra_forbidden":
         return f"{model.__name__} has no setting '{path}'; {nearest(path, setting_names(model))}"
     if kind == "missing":

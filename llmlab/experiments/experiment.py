@@ -103,4 +103,5 @@ def _(backend: MockBackend, seed: int) -> MockBackend:
 
 @seeded.register
 def _(backend: WithFaults, seed: int) -> WithFaults:
-    return WithFaults(seeded(backend.backend, seed), backend.faults, seed=seed)
+    changed: WithFaults = backend.replace(backend=seeded(backend.backend, seed), seed=seed)
+    return changed
