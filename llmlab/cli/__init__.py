@@ -18,7 +18,7 @@ import typer
 from llmlab import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # Plain help, without boxes: it reads the same in every terminal, pager and log, and answers twice as fast.
 app = typer.Typer(
@@ -62,6 +62,23 @@ def _what_is_wrong(error: Exception) -> str | None:
     return f"{command}: {' '.join(describe().split()).rstrip('.')}; see '{command} --help'"
 
 
+def _at_least(lowest: int) -> Callable[[int], int]:
+    """Return a check of an option's value, in our words: typer's differ from release to release and hide the value."""
+
+    def check(value: int) -> int:
+        if value < lowest:
+            raise typer.BadParameter(f"must be {lowest} or more, got {value}")
+        return value
+
+    return check
+
+
+def _probability(value: float) -> float:
+    if not 0 <= value <= 1:  # also refuses NaN
+        raise typer.BadParameter(f"must be between 0 and 1, got {value:g}")
+    return value
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"llmlab {__version__}")
@@ -93,11 +110,13 @@ def llmlab(
 
 @app.command()
 def demo(
-    calls: Annotated[int, typer.Option(min=1, help="How many calls to make.")] = 12,
+    calls: Annotated[int, typer.Option(callback=_at_least(1), help="How many calls to make.")] = 12,
     timeout_probability: Annotated[
-        float, typer.Option(min=0, max=1, help="How probable it is that an attempt is never answered.")
+        float, typer.Option(callback=_probability, help="How probable it is that an attempt is never answered.")
     ] = 0.2,
-    max_retries: Annotated[int, typer.Option(min=0, help="Retries after the first attempt of a call.")] = 2,
+    max_retries: Annotated[
+        int, typer.Option(callback=_at_least(0), help="Retries after the first attempt of a call.")
+    ] = 2,
     seed: Annotated[int, typer.Option(help="Fixes all chance.")] = 1,
     concurrent: Annotated[bool, typer.Option("--async", help="Make all calls at once, with the async client.")] = False,
 ) -> None:
@@ -123,7 +142,7 @@ def sweep(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the chart and the numbers; made if missing.")
     ] = Path("llmlab-sweep"),
-    calls: Annotated[int, typer.Option(min=1, help="Calls for each combination of settings.")] = 1000,
+    calls: Annotated[int, typer.Option(callback=_at_least(1), help="Calls for each combination of settings.")] = 1000,
     seed: Annotated[int, typer.Option(help="Fixes all chance.")] = 0,
 ) -> None:
     """Try many settings on the simulated server: a table and a chart.

@@ -87,7 +87,7 @@ def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int 
 
 @contextmanager
 def ends_with_a_code() -> Iterator[None]:
-    """Turn a user's mistake, Ctrl-C and a reader who went away into exit codes, without a traceback."""
+    """Turn a user's mistake, Ctrl-C, a full disk and a reader who went away into exit codes, without a traceback."""
     try:
         yield
     except SettingsError as error:
@@ -97,6 +97,14 @@ def ends_with_a_code() -> Iterator[None]:
         complain("interrupted")
         raise typer.Exit(130) from None
     except BrokenPipeError:
-        # What is still buffered would fail again when Python flushes at its end, and that could not be caught.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         raise typer.Exit(141) from None
+    except OSError as error:  # a full disk, above all
+        _write_no_more()
+        complain(f"cannot go on: {error}")
+        raise typer.Exit(1) from None
+
+
+def _write_no_more() -> None:
+    """Lead stdout to nowhere: what is still buffered would fail again at Python's end, where nobody could catch it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -82,7 +82,9 @@ class Transcript:
     def on_call(self, event: CallEvent) -> None:
         """Write a call's last attempt, and what became of the call."""
         self.ended_at_s = max(self.ended_at_s, event.ended_at_s)
-        attempt = self._last.pop(event.call)
+        attempt = self._last.pop(event.call, None)
+        if attempt is None:
+            return  # it ended before anything was sent
         if event.fate is Fate.ANSWERED:
             retries = event.attempts - 1
             self._write(attempt, f"done after {_counted(retries, 'retry')}" if retries else "done", GOOD)
@@ -115,8 +117,9 @@ def lesson(results: Sequence[LLMResponse | LLMFailure], max_retries: int) -> str
     if not max_retries:
         curable = sum(not result.ok and result.retryable for result in results)
         return f"{of_all} and were not tried again; {curable} of these failures are retryable. Try --max-retries 2."
+    cured = stumbled - failed
     more = sum(result.attempts for result in results) - len(results)
-    return f"{of_all}; retries answered {stumbled - failed} of these, at the price of {_counted(more, 'attempt')} more."
+    return f"{of_all}; retries answered {cured or 'none'} of these, at the price of {_counted(more, 'attempt')} more."
 
 
 async def _at_once(llm: AsyncMockLLM, requests: list[LLMRequest]) -> list[LLMResponse | LLMFailure]:
