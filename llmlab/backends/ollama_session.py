@@ -20,12 +20,12 @@ from llmlab.backends import ollama_failures as failures
 from llmlab.backends.ollama_protocol import AnswerReader, ErrorLine, ProtocolBreach, first_model, request_body
 from llmlab.backends.ollama_transport import (
     HEADERS,
+    Pool,
+    Pools,
     Question,
     check_headers,
-    close_later,
     failure_of_answer,
     limits_of,
-    open_client,
     read_body,
 )
 from llmlab.core.backend import AttemptFailure
@@ -66,9 +66,8 @@ class OllamaSession:
 
     def __init__(self, target: Target, http_client: httpx.AsyncClient | None = None) -> None:
         self.target = target
-        self._given = http_client
-        self._own: httpx.AsyncClient | None = None
-        self._close_when_dropped: weakref.finalize[..., OllamaSession] | None = None
+        self.pools = Pools(target.base_url, http_client)
+        weakref.finalize(self, self.pools.close_later, asyncio.get_running_loop()).atexit = False
         self._chosen: str | None = None
         self._question: Question[str | AttemptFailure] | None = None
 
@@ -83,22 +82,7 @@ class OllamaSession:
 
     async def aclose(self) -> None:
         """Close the connections of this session, whoever uses them; the next attempt opens new ones."""
-        own, self._own = self._own, None
-        if own is not None:
-            if self._close_when_dropped is not None:
-                self._close_when_dropped.detach()
-            await own.aclose()
-
-    @property
-    def http(self) -> httpx.AsyncClient:
-        """The HTTP client: the one passed in, else this session's own, opened at its first use."""
-        if self._given is not None:
-            return self._given
-        if self._own is None:
-            self._own = open_client(self.target.base_url)
-            self._close_when_dropped = weakref.finalize(self, close_later, asyncio.get_running_loop(), self._own)
-            self._close_when_dropped.atexit = False
-        return self._own
+        await self.pools.aclose()
 
     async def model_for(self, request: LLMRequest, timeouts: Timeouts) -> str:
         """Return the model to ask: the request's, the backend's, or the first one installed (looked up once)."""
@@ -121,9 +105,9 @@ class OllamaSession:
         where = failures.Where(self.target.base_url, path="/api/tags")
         limits = limits_of(timeouts)
         limits["read"] = timeouts.first_byte or timeouts.between_chunks  # a listing has no queue to wait in
-        http = self.http
+        pool, response = self.pools.take(), None
+        http = pool.client
         request = http.build_request("GET", where.url + where.path, headers=HEADERS, extensions={"timeout": limits})
-        response = None
         try:
             response = await http.send(request, stream=True, follow_redirects=False)
             if response.status_code != 200:
@@ -135,6 +119,7 @@ class OllamaSession:
         except ProtocolBreach as breach:
             return failures.malformed(f"Ollama at {where.url}: {breach}", 200)
         finally:
+            pool.release()
             if response is not None:
                 await response.aclose()
 
@@ -153,6 +138,7 @@ class OllamaStream:
         self._timeouts = timeouts
         self._where = failures.Where(session.target.base_url)
         self._reader = AnswerReader()
+        self._pool: Pool | None = None
         self._response: httpx.Response | None = None
         self._chunks: AsyncGenerator[bytes, None] | None = None
         self._began = 0.0
@@ -216,7 +202,8 @@ class OllamaStream:
         )
         limits = limits_of(self._timeouts)
         url = self._where.url + self._where.path
-        http = session.http
+        self._pool = session.pools.take()
+        http = self._pool.client
         request = http.build_request("POST", url, content=body, headers=HEADERS, extensions={"timeout": limits})
         response = self._response = await http.send(request, stream=True, follow_redirects=False)
         # The transport looks at this dict again before it reads the body; from here on `_read` keeps the time.
@@ -263,6 +250,9 @@ class OllamaStream:
 
     async def _disconnect(self) -> None:
         """Give the connection back if the answer was read to its end, else close it."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.release()
         if self._chunks is not None:
             # RuntimeError: another task is reading; closing the response below ends that.
             with contextlib.suppress(RuntimeError):
