@@ -7,14 +7,17 @@ Messages name what is wrong and never quote the model's text.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from llmlab.core.messages import LLMRequest
 
 EMPTY_PROMPT = AttemptFailure(FailureReason.EMPTY_PROMPT, "the prompt is empty or blank; nothing was sent")
@@ -53,9 +56,8 @@ def _parsed(text: str, wanted: str | dict[str, Any] | type[BaseModel]) -> Any:
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-            # a "value_error" carries a user's own words, which may quote the text; json_invalid quotes nothing
-            words = "is refused by its validator" if first["type"] in _USER_WORDS else first["msg"]
-            raise _Mismatch(f"{_path(first['loc'])}: {words}{more}") from None
+            words = first["msg"] if first["type"] in _QUOTES_NOTHING else f"is refused ({first['type']})"
+            raise _Mismatch(f"{_path(first['loc'], wanted)}: {words}{more}") from None
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -68,21 +70,41 @@ def _parsed(text: str, wanted: str | dict[str, Any] | type[BaseModel]) -> Any:
     return value
 
 
-_USER_WORDS = frozenset({"value_error", "assertion_error"})
+_MAY_QUOTE = {"value_error", "assertion_error", "union_tag_invalid", "uuid_parsing"}
+_QUOTES_NOTHING = frozenset(get_args(ErrorType)) - _MAY_QUOTE
+"""The kinds of error whose words are pydantic's own and hold nothing of the text; a user's validator may quote it."""
 
 
-def _path(location: tuple[int | str, ...] | list[int | str]) -> str:
-    return ".".join(map(str, location)) or "the whole"
+def _path(location: Iterable[int | str], wanted: dict[str, Any] | type[BaseModel]) -> str:
+    """Say where, in the names of the wanted format; a name that only the text has is a `*`."""
+    schema = wanted.model_json_schema() if isinstance(wanted, type) else wanted
+    known = set(_names(schema))
+    return ".".join(str(part) if isinstance(part, int) or part in known else "*" for part in location) or "the whole"
+
+
+def _names(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _names(part)
 
 
 def _check_schema(value: Any, schema: dict[str, Any]) -> None:
     """Validate against a JSON schema; references to other documents are never fetched."""
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - loaded only where a schema is asked for
     from referencing import Registry  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
-    error = next(iter(Draft202012Validator(schema, registry=Registry()).iter_errors(value)), None)
+    try:
+        error = next(iter(Draft202012Validator(schema, registry=Registry()).iter_errors(value)), None)
+    except Unresolvable:
+        raise _Mismatch("the schema refers to something outside itself") from None
+    except RecursionError:
+        raise _Mismatch("it is nested too deeply, or the schema refers to itself without end") from None
     if error is not None:
-        raise _Mismatch(f"{_path(list(error.absolute_path))}: fails the schema's '{error.validator}'")
+        raise _Mismatch(f"{_path(error.absolute_path, schema)}: fails the schema's '{error.validator}'")
 
 
 def refusal(request: LLMRequest) -> AttemptFailure | None:
@@ -98,6 +120,31 @@ def refusal(request: LLMRequest) -> AttemptFailure | None:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        message = f"response_format is no valid JSON schema: {_path(list(error.absolute_path))}: {error.message[:200]}"
+        where = _path(error.absolute_path, schema)
+        message = f"response_format is no valid JSON schema: {where}: {error.message[:200]}"
         return AttemptFailure(FailureReason.INVALID_REQUEST, message)
+    reference = _leads_nowhere(schema)
+    if reference is None:
+        return None
+    message = f"response_format refers to '{reference}', which is not in it; other documents are never fetched"
+    return AttemptFailure(FailureReason.INVALID_REQUEST, message)
+
+
+def _leads_nowhere(schema: dict[str, Any]) -> str | None:
+    """Return a reference of the schema to something that is not in it, if there is one."""
+    from referencing import Registry  # noqa: PLC0415 - loaded only where a schema is asked for
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+    from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
+
+    whole = DRAFT202012.create_resource(schema)
+    parts = [(whole, Registry().with_resource("", whole).resolver_with_root(whole))]
+    while parts:
+        part, resolver = parts.pop()
+        reference = part.contents.get("$ref") if isinstance(part.contents, dict) else None
+        try:
+            if reference is not None:
+                resolver.lookup(reference)
+            parts += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
+        except Unresolvable:
+            return str(reference)
     return None
