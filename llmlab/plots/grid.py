@@ -12,7 +12,7 @@ from llmlab.analysis import metrics
 from llmlab.core.events import Column
 from llmlab.plots.labels import duration, parameter_name, percent, percent_ticks, plain_number
 from llmlab.plots.scales import Scale
-from llmlab.plots.style import INK, chart, nothing_to_show, titled
+from llmlab.plots.style import INK, chart, nothing_to_show, titled, width_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COLUMNS = {column.name: column for column in metrics.SUMMARY_COLUMNS if column.kind == "float"}
+INTERVAL = "llmlab-interval"
+"""The `gid` of the small print in the cells."""
+
 _MOST_COLUMNS, _MOST_ROWS = 14, 16  # with more cells than this the numbers no longer fit into them
 
 
@@ -67,7 +70,7 @@ def heatmap(calls: pd.DataFrame, *, x: str, y: str, value: str = "failure_rate",
         titled(
             axes,
             title,
-            "small print: 95% Wilson interval" if fits and f"{value}_low" in table else "",
+            "small print: 95% Wilson interval" if any(text.get_gid() == INTERVAL for text in axes.texts) else "",
             "" if fits else "too many cells for a number in each",
             f"{blank} of {cells.size} cells have no value" if blank else "",
         )
@@ -116,7 +119,11 @@ def _draw_cells(ax: Axes, cells: NDArray[np.float64], column: Column, *, fits: b
 
 def _annotate(ax: Axes, image: AxesImage, table: pd.DataFrame, value: str, places: Any) -> None:
     column = _COLUMNS[value]
-    with_interval = f"{value}_low" in table and len(np.unique(places[0])) <= 9
+    inches = width_of(ax)
+    cell = inches / len(np.unique(places[0]))
+    with_interval = f"{value}_low" in table and cell >= (
+        0.68 if inches > 6 else 1.0
+    )  # panels lose more to their labels
     for row, x, y in zip(table.to_dict("records"), *places, strict=True):
         number = row[value]
         if np.isnan(number):
@@ -129,7 +136,7 @@ def _annotate(ax: Axes, image: AxesImage, table: pd.DataFrame, value: str, place
         if with_interval:
             low, high = row[f"{value}_low"], row[f"{value}_high"]
             text = f"{percent(low).removesuffix('%')}–{percent(high)}"
-            ax.text(x, y - 0.22, text, fontsize=8, gid="llmlab-interval", **look)
+            ax.text(x, y - 0.22, text, fontsize=8, gid=INTERVAL, **look)
 
 
 def readable_on(background: Any) -> str:

@@ -24,6 +24,7 @@ from llmlab.plots.style import (
     nothing_to_show,
     series_styles,
     titled,
+    width_of,
 )
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def _latency_scale(ax: Axes, which: str, latencies: pd.Series[float]) -> float:
     ax.set(**{f"{which}scale": "log"})
     axis = ax.xaxis if which == "x" else ax.yaxis
     decades = np.log10(positive.max() / positive.quantile(0.01))
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 3.3 else (1.0,)))
+    roomy = decades < (width_of(ax) / 1.5 if which == "x" else 3.3)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if roomy else (1.0,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
     return float(positive.quantile(0.01)) / 2

@@ -96,17 +96,17 @@ def draw_intervals(
         ax.plot(places, values, **line)
         ax.fill_between(places, low, high, color=style.color, alpha=0.18, linewidth=0)
         return
-    ax.errorbar(
+    drawn = ax.errorbar(
         places,
         values,
         yerr=np.clip([values - low, high - values], 0, None),
         marker=style.marker,
-        markeredgewidth=0,
         elinewidth=1.1,
-        capthick=1.1,
         transform=sideways(ax, shift),
         **(line if scale.ordered else line | {"linestyle": "none"}),
     )
+    drawn.lines[0].set_markeredgewidth(0)  # afterwards: given above, it would take the bars' caps away
     # Shifted artists do not count towards the limits of the axes, so their data are reported here.
     ax.update_datalim(np.column_stack([np.tile(places, 2), np.concatenate([low, high])]))
+    ax.margins(x=0.07)  # wide enough for the shift in a narrow panel too
     ax.autoscale_view()

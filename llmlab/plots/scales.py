@@ -9,14 +9,15 @@ import pandas as pd
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, StrMethodFormatter
 
 from llmlab.plots.labels import axis_label, parameter_name, value_label
-from llmlab.plots.style import MAX_SERIES, SeriesStyle, series_styles
+from llmlab.plots.style import MAX_SERIES, SeriesStyle, series_styles, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-_MOST_TICKS = 16
-_CHARACTERS_ACROSS = 68  # that fit side by side under axes at notebook width
+_INCHES_OF_A_TICK = 0.36
+_CHARACTERS_OF_AN_INCH = 11
+_MOST_ROWS = 16  # ticks of a vertical axis
 
 
 class Scale(NamedTuple):
@@ -52,9 +53,10 @@ class Scale(NamedTuple):
             ax.set(**{f"{which}scale": "log"})
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        if self.numeric and not self._has_room():
+        inches = width_of(ax) if which == "x" else _MOST_ROWS * _INCHES_OF_A_TICK
+        if self.numeric and not self._has_room(inches):
             return
-        step = -(-len(self.values) // _MOST_TICKS)
+        step = -(-len(self.values) // max(int(inches / _INCHES_OF_A_TICK), 1))
         shown = range(0, len(self.values), step)
         axis.set_major_locator(FixedLocator([float(self.values[i]) if self.numeric else float(i) for i in shown]))
         texts = [value_label(self.values[i]) for i in shown]
@@ -62,17 +64,15 @@ class Scale(NamedTuple):
         if not self.numeric:
             set_limits = ax.set_xlim if which == "x" else ax.set_ylim
             set_limits(-0.5, len(self.values) - 0.5)
-            if which == "x" and max(map(len, texts)) * len(texts) > _CHARACTERS_ACROSS:
+            if which == "x" and max(map(len, texts)) * len(texts) > _CHARACTERS_OF_AN_INCH * inches:
                 ax.tick_params(axis="x", labelrotation=30)
                 for label in ax.get_xticklabels():
                     label.set(ha="right", rotation_mode="anchor")
 
-    def _has_room(self) -> bool:
-        if len(self.values) > _MOST_TICKS:
-            return False
+    def _has_room(self, inches: float) -> bool:
         places = np.asarray(self.values, dtype=np.float64)
         places = np.log(places) if self.logarithmic else places
-        return len(places) < 2 or bool(np.diff(places).min() >= np.ptp(places) / 18)
+        return len(places) < 2 or bool(np.diff(places).min() >= np.ptp(places) * _INCHES_OF_A_TICK / inches)
 
 
 class Series(NamedTuple):

@@ -146,9 +146,10 @@ def chart(ax: Axes | None, *, height: float = HEIGHT) -> Iterator[Axes]:
 
 def titled(ax: Axes, title: str, *notes: str) -> None:
     """Set the title and, in small print under it, the notes that are not empty."""
+    inches = width_of(ax)
     said = "; ".join(note for note in notes if note)
-    lines = textwrap.wrap(said, width=105)
-    ax.set_title(title, loc="left", pad=8 + 13 * len(lines))
+    lines = textwrap.wrap(said, width=round(17 * inches))
+    ax.set_title("\n".join(textwrap.wrap(title, width=round(10 * inches))), loc="left", pad=8 + 13 * len(lines))
     for text in [text for text in ax.texts if text.get_gid() == SUBTITLE]:
         text.remove()
     ax.annotate(
@@ -166,12 +167,19 @@ def titled(ax: Axes, title: str, *notes: str) -> None:
     )
 
 
+def width_of(ax: Axes) -> float:
+    """Return the width of the axes in inches, roughly: the figure's layout may still change it a little."""
+    return float(ax.get_position().width * ax.figure.get_window_extent().width / ax.figure.dpi)
+
+
 def legend(ax: Axes, title: str, handles: Sequence[Any] | None = None, *, reverse: bool = False) -> None:
     """Put the legend beside the axes where the figure makes room for it, else where it covers least."""
     if handles is None:
         handles = ax.get_legend_handles_labels()[0]
     beside = ax.figure.get_layout_engine() is not None
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {"loc": "best"}
+    place: dict[str, Any] = (
+        {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {"loc": "best", "frameon": True}
+    )
     box = ax.legend(handles=list(handles), title=title, alignment="left", handlelength=2.8, reverse=reverse, **place)
     box.set_gid("llmlab-legend")
 

@@ -171,4 +171,4 @@ def _dress_rows(ax: Axes, shown: pd.DataFrame, bars: pd.DataFrame) -> None:
     begin = min(shown["begin_s"].min(), bars["queued_at_s"].min())
     end = max(frame["ended_at_s"].max() for frame in (shown, bars) if "ended_at_s" in frame)
     margin = 0.015 * (end - begin) or 0.5
-    ax.set_xlim(begin - margin, end + margin)
+    ax.set_xlim(begin - margin, end + 2 * margin)  # with room for the mark of a last call that failed

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from llmlab.analysis import failure_rate, summary
 from llmlab.plots import heatmap
@@ -69,3 +70,11 @@ def test_one_cell_and_no_cell_make_a_chart(calls):
 def test_a_value_that_is_no_column_of_the_summary_is_refused(calls):
     with pytest.raises(ValueError, match=r"value must be one of \[.*'attempts_per_call'.*got 'p95'"):
         heatmap(calls, x=RETRIES, y=TIMEOUT, value="p95")
+
+
+def test_in_a_narrow_panel_the_small_print_is_left_out(calls):
+    panel = Figure(figsize=(6, 3)).subplots(1, 2)[0]
+    ax = drawn(heatmap(calls, x=RETRIES, y=TIMEOUT, ax=panel))
+    assert len(texts(ax, "llmlab-cell")) == 9
+    assert texts(ax, "llmlab-interval") == []
+    assert "Wilson" not in subtitle(ax)

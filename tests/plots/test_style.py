@@ -109,3 +109,11 @@ def test_a_million_calls_are_drawn_in_a_second(chart, attempts, calls):
     start = time.perf_counter()
     chart(tries, many)
     assert time.perf_counter() - start < 1.5
+
+
+def test_in_a_narrow_panel_titles_and_notes_are_wrapped_to_its_width(chart, attempts, calls):
+    panels = Figure(figsize=(8, 4), layout="constrained").subplots(1, 2)
+    axes = [chart(attempts, calls, panel) for panel in panels]
+    axes[0].figure.draw_without_rendering()
+    edges = [text.get_window_extent() for text in (axes[0]._left_title, axes[1]._left_title)]
+    assert edges[0].x1 < edges[1].x0
