@@ -7,6 +7,7 @@ drives the loop, async generators are closed with it, and what was refused durin
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import warnings
@@ -34,7 +35,7 @@ class Drivable(asyncio.AbstractEventLoop):
         self._main: asyncio.Future[Any] | None = None
         self._stopping = False
         self._closed = self._winding_down = False
-        self._debug = sys.flags.dev_mode
+        self._debug = _debug_by_default()
         self._failure: VirtualTimeError | None = None
         self._asyncgens: weakref.WeakValueDictionary[int, AsyncGenerator[Any, Any]] = weakref.WeakValueDictionary()
         self._asyncgens_shut_down = False
@@ -130,7 +131,7 @@ class Drivable(asyncio.AbstractEventLoop):
         self.run_until_complete(self.shutdown_asyncgens())
 
     def get_debug(self) -> bool:
-        """Whether asyncio's debug mode is on; from the start, it is what Python's development mode is."""
+        """Whether asyncio's debug mode is on, as it is from the start with `-X dev` or PYTHONASYNCIODEBUG."""
         return self._debug
 
     def set_debug(self, enabled: bool) -> None:
@@ -180,6 +181,10 @@ class Drivable(asyncio.AbstractEventLoop):
                 "Cannot run the event loop while another loop is running; "
                 "llmlab.virtual_time.run() can, because it runs in a thread of its own"
             )
+
+
+def _debug_by_default() -> bool:
+    return sys.flags.dev_mode or (not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG")))
 
 
 def _stop_its_loop(future: asyncio.Future[Any]) -> None:

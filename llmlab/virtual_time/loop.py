@@ -19,11 +19,9 @@ import asyncio
 import math
 import sys
 import threading
-from asyncio import Future
 from collections import deque
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
-from types import BuiltinMethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmlab.virtual_time.driving import Drivable
@@ -80,6 +78,10 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
         self._max_idle = sys.maxsize if livelock_after is None else livelock_after
         self._grant_limits()
 
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed() else "running" if self.is_running() else "idle"
+        return f"<VirtualLoop {state} at {self._now} s, {len(self._ready)} ready, {len(self._timers)} timers>"
+
     # --- the clock and its callbacks -------------------------------------------------------------------------------
 
     def time(self) -> float:
@@ -98,12 +100,7 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
         if type(when) is not float or not when >= self._now:
             when = _as_time(when)
         self._timers_armed = number = self._timers_armed + 1
-        callback = call[0]
-        if type(callback) is BuiltinMethodType and type(callback.__self__) is Future:
-            # `call_at(t, future.set_result, value)`, the cheapest way to sleep, runs no code that could see a context.
-            handle = VirtualHandle((when, number, callback, call[1:]))
-        else:
-            handle = VirtualHandle((when, number, (copy_context() if context is None else context).run, call))
+        handle = VirtualHandle((when, number, (copy_context() if context is None else context).run, call))
         heappush(self._timers, handle)
         if len(self._timers) > self._sweep_above:
             self._sweep()
@@ -170,7 +167,7 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
                 if when > self._now:
                     self._now = when
                     idle = 0
-                if timers and timers[0][0] <= when:
+                if timers and timers[0][0] <= self._now:
                     ready.append(handle)
                     continue
                 self._steps += 1  # a timer alone at its time, as most are, runs without the detour through `ready`

@@ -14,7 +14,7 @@ from asyncio import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
 T = TypeVar("T")
@@ -29,11 +29,10 @@ class VirtualTask(asyncio.Task[T]):
 
     __slots__ = ("_number",)
 
-    def __init__(
-        self, coro: Coroutine[Any, Any, T], *, loop: MakesTasks, name: str | None = None, **options: Any
-    ) -> None:
+    def __init__(self, coro: Any, *, loop: Any, name: str | None = None, **options: Any) -> None:
         # Before asyncio's own `__init__`, which already puts the task into a set.
-        self._number = number = next(loop.task_numbers)
+        number: int = next(loop.task_numbers)
+        self._number = number
         super().__init__(coro, loop=loop, name=f"Task-{number}" if name is None else name, **options)
 
     def __hash__(self) -> int:
@@ -53,9 +52,9 @@ class MakesTasks(asyncio.AbstractEventLoop):
         """A future of this loop."""
         return Future(loop=self)
 
-    def create_task(  # type: ignore[override]  # asyncio takes generators too, for history's sake
+    def create_task(
         self,
-        coro: Coroutine[Any, Any, T],
+        coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
         *,
         name: str | None = None,
         context: Context | None = None,

@@ -50,7 +50,7 @@ class ScriptedLoop(SuiteLoop):
         if self._script is not None:
             next(self._script)
 
-    def call_at(self, when, *call, context=None):
+    def call_at(self, when, *call, context=None):  # type: ignore[override]
         handle = super().call_at(when, *call, context=context)
         if self._script is not None:
             self._script.send(when)
@@ -82,7 +82,7 @@ class _LoggerOfBaseEvents:
     """The suite watches asyncio's log by replacing `asyncio.base_events.logger`: look there."""
 
     def __getattr__(self, name):
-        return getattr(asyncio.base_events.logger, name)
+        return getattr(vars(asyncio.base_events)["logger"], name)
 
 
 def _new_test_loop(case: Any, script: Any = None) -> ScriptedLoop:

@@ -24,7 +24,7 @@ async def wait_for_ever():
 
 
 async def spin():
-    while True:
+    while True:  # noqa: ASYNC110 - the very mistake these tests are about
         await asyncio.sleep(0)
 
 
@@ -141,7 +141,7 @@ def test_a_spinner_does_not_keep_the_loop_from_stopping():
 
 
 @pytest.mark.parametrize(
-    "limit, finishes",
+    ("limit", "finishes"),
     [(None, True), (10, True), (10.5, True), (9.999, False), (0, False)],
 )
 def test_max_time_is_how_long_a_run_may_last(limit, finishes):
@@ -183,7 +183,7 @@ def test_cleanup_still_runs_and_may_take_time_after_a_limit(limits):
         try:
             if "livelock_after" in limits:
                 await spin()
-            while True:
+            while True:  # noqa: ASYNC110 - not a poll: it simulates work without end
                 await asyncio.sleep(1)
         finally:
             await asyncio.sleep(2)
@@ -200,7 +200,7 @@ def test_a_task_that_ignores_its_cancellation_cannot_keep_a_limited_run_alive():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(1)
 
-    with pytest.raises(VirtualTimeLimit, match="is over at 10.0 s") as caught:
+    with pytest.raises(VirtualTimeLimit, match=r"is over at 10\.0 s") as caught:
         run(stubborn(), max_time=10)
     assert any("while the run was shut down" in note for note in caught.value.__notes__)
 

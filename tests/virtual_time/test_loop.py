@@ -7,6 +7,7 @@ import gc
 import itertools
 import math
 import weakref
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ def loop():
 
 def fired(loop, arm, until):
     """What `arm(log)` schedules, as it fires: (time, label) pairs."""
-    log = []
+    log: list[Any] = []
     arm(lambda label: log.append((loop.time(), label)))
     loop.call_at(until, loop.stop)
     loop.run_forever()
@@ -80,6 +81,17 @@ def test_a_timer_that_is_due_at_once_waits_for_the_next_iteration_as_in_asyncio(
     assert [label for _, label in fired(loop, arm, 1)] == ["first", "second", "soon", "timer for now"]
 
 
+def test_past_timers_fire_together_before_what_they_wake_as_in_asyncio(loop):
+    def late(log):
+        loop.call_at(3, lambda: (log("for 3"), loop.call_soon(log, "woken by 3")))
+        loop.call_at(5, log, "for 5")
+
+    def arm(log):
+        loop.call_at(10, late, log)
+
+    assert [label for _, label in fired(loop, arm, 11)] == ["for 3", "for 5", "woken by 3"]
+
+
 def test_a_due_timer_fires_even_while_something_else_polls():
     async def main():
         fired = asyncio.Event()
@@ -95,8 +107,9 @@ def test_a_due_timer_fires_even_while_something_else_polls():
 
 def test_a_timer_cancelled_at_its_own_instant_does_not_fire(loop):
     def arm(log):
-        loop.call_at(1, lambda: (log("first"), second.cancel()))
-        second = loop.call_at(1, log, "second")
+        handles: list[Any] = []
+        loop.call_at(1, lambda: (log("first"), handles[0].cancel()))
+        handles.append(loop.call_at(1, log, "second"))
         loop.call_at(1, log, "third")
 
     assert fired(loop, arm, 2) == [(1.0, "first"), (1.0, "third")]
@@ -181,7 +194,8 @@ def test_call_later_keeps_its_context_and_call_soon_too(loop):
     other = contextvars.copy_context()
     other.run(variable.set, "given")
     loop.call_soon(lambda: seen.append(variable.get()), context=other)
-    loop.call_later(1, lambda: (seen.append(variable.get()), loop.stop()), context=other)
+    loop.call_later(1, lambda: seen.append(variable.get()), context=other)
+    loop.call_later(1, loop.stop)
     variable.set("changed since")
     loop.run_forever()
     assert seen == ["scheduled", "given", "scheduled", "given"]
@@ -219,7 +233,7 @@ def test_cancelled_timers_do_not_pile_up(loop):
 
 
 def test_sweeping_cancelled_timers_keeps_the_order_of_the_others(loop):
-    log = []
+    log: list[Any] = []
     for number in range(20_000):
         timer = loop.call_at(number % 7, log.append, number)
         if number % 3:
@@ -254,6 +268,14 @@ def test_handles_say_what_they_are(loop):
     assert weakref.ref(timer)() is timer
 
 
+def test_a_loop_says_how_it_stands(loop):
+    loop.call_later(5, loop.stop)
+    assert repr(loop) == "<VirtualLoop idle at 0.0 s, 0 ready, 1 timers>"
+    loop.run_forever()
+    loop.close()
+    assert repr(loop) == "<VirtualLoop closed at 5.0 s, 0 ready, 0 timers>"
+
+
 def test_handles_are_compared_in_c():
     # A Python `__lt__` or `__eq__` would make every comparison of the heap ten times as slow.
     assert VirtualHandle.__lt__ is list.__lt__
@@ -261,7 +283,8 @@ def test_handles_are_compared_in_c():
 
 
 def test_a_failing_callback_is_reported_and_the_others_of_its_iteration_still_run(loop):
-    reports, log = [], []
+    reports: list[dict[str, Any]] = []
+    log: list[str] = []
     loop.set_exception_handler(lambda _loop, context: reports.append(context))
     loop.call_soon(log.append, "before")
     loop.call_soon(lambda: 1 / 0)
@@ -279,7 +302,7 @@ def test_exit_and_interrupt_leave_the_loop_and_it_can_go_on_later(loop, error):
     def leave():
         raise error
 
-    log = []
+    log: list[Any] = []
     loop.call_soon(leave)
     loop.call_soon(log.append, "rest")
     with pytest.raises(error):
@@ -326,7 +349,7 @@ async def execute(program, trace, numbers):
 
 
 def trace_of(program):
-    trace = []
+    trace: list[tuple[Any, ...]] = []
     run(execute(program, trace, itertools.count()))
     return trace
 
@@ -345,7 +368,7 @@ def test_time_never_runs_backwards(program):
 @given(st.lists(st.tuples(DELAYS, st.booleans()), max_size=60))
 def test_timers_fire_sorted_by_time_and_then_by_arming_order(timers):
     loop = VirtualLoop()
-    log = []
+    log: list[Any] = []
     for number, (when, cancel) in enumerate(timers):
         handle = loop.call_at(when, log.append, (when, number))
         if cancel:

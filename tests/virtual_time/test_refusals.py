@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_a_refusal_ends_the_run_even_if_the_program_finishes_in_the_same_step():
             await connect()
         return "nonsense"
 
-    with pytest.raises(NotInVirtualTime, match="getaddrinfo|create_connection"):
+    with pytest.raises(NotInVirtualTime, match=r"loop\.create_connection"):
         run(main())
 
 
@@ -142,7 +143,7 @@ def test_an_earlier_error_outranks_a_refusal_during_cleanup_and_mentions_it():
         finally:
             await use_a_thread()
 
-    background = []
+    background: list[asyncio.Task[None]] = []
     with pytest.raises(KeyError, match="the real reason") as caught:
         run(main())
     assert "while the run was shut down: loop.run_in_executor()" in caught.value.__notes__[0]
@@ -180,14 +181,14 @@ def test_another_thread_cannot_wake_the_loop():
         await asyncio.sleep(1)
         return "nonsense"
 
-    with pytest.raises(NotInVirtualTime, match="call_soon_threadsafe.. from another thread"):
+    with pytest.raises(NotInVirtualTime, match=r"call_soon_threadsafe\(\) from another thread"):
         run(main())
     assert len(refused) == 1
 
 
 def test_call_soon_threadsafe_works_from_the_loops_own_thread_and_before_the_run():
     loop = VirtualLoop()
-    log = []
+    log: list[str] = []
     thread = threading.Thread(target=loop.call_soon_threadsafe, args=(log.append, "before"))
     thread.start()
     thread.join()
@@ -207,7 +208,7 @@ def test_call_soon_threadsafe_works_from_the_loops_own_thread_and_before_the_run
 def test_inline_executors_run_on_the_loops_thread_in_no_virtual_time():
     async def main():
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(object())
+        loop.set_default_executor(ThreadPoolExecutor())
         thread = await asyncio.to_thread(threading.get_ident)
         also = await loop.run_in_executor(None, threading.get_ident)
         return {thread, also}, loop.time()
@@ -243,6 +244,6 @@ def test_an_inline_function_hands_on_its_exception():
 
 def test_an_unknown_executor_is_refused_at_once():
     with pytest.raises(ValueError, match='executor must be "forbid" or "inline", got \'thread\''):
-        run(asyncio.sleep(1), executor="thread")
+        run(asyncio.sleep(1), executor="thread")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="executor must be"):
-        VirtualLoop(executor="thread")
+        VirtualLoop(executor="thread")  # type: ignore[arg-type]

@@ -71,10 +71,7 @@ def test_what_main_raises_comes_out_unchanged(in_a_loop):
         run(main())
 
     with pytest.raises(KeyError) as caught:
-        if in_a_loop:
-            asyncio.run(cell())
-        else:
-            run(main())
+        asyncio.run(cell()) if in_a_loop else run(main())
     assert caught.value is error
 
 
@@ -169,7 +166,7 @@ async def busy(log):
     """Simulate for ever, with an interrupt on its way."""
     os.kill(os.getpid(), signal.SIGINT)
     try:
-        while True:
+        while True:  # noqa: ASYNC110 - not a poll: it simulates work without end
             await asyncio.sleep(1)
     finally:
         await asyncio.sleep(1)
@@ -186,7 +183,7 @@ def ctrl_c():
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_cancels_main_lets_it_clean_up_and_is_raised():
-    log = []
+    log: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         run(busy(log))
     assert log == ["cleaned up"]
@@ -194,7 +191,7 @@ def test_ctrl_c_cancels_main_lets_it_clean_up_and_is_raised():
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_notebook_cancels_the_run_in_its_thread():
-    log = []
+    log: list[str] = []
 
     async def cell():
         with pytest.raises(KeyboardInterrupt):
