@@ -62,7 +62,7 @@ def test_a_request_shows_what_was_given_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    ("settings", "message"),
     [
         ({}, "LLMRequest needs a prompt or messages, got neither"),
         ({"prompt": "a", "messages": []}, "LLMRequest takes a prompt or messages, got both"),

@@ -10,7 +10,7 @@ from llmlab.core.policy import POLICY_SETTINGS, policy_with
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    ("settings", "message"),
     [
         ({"max_retries": -1}, "max_retries must be 0 or more, got -1; use 0 for a single attempt"),
         ({"attempt_timeout": float("nan")}, "attempt_timeout must be a finite number, got NaN; use None for no bound"),
@@ -38,7 +38,7 @@ def test_an_unknown_name_comes_with_all_valid_ones():
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (lambda: Backoff(base=-1), "base must be 0 or more, got -1"),
         (lambda: Backoff(factor=0.5), "factor must be 1 or more, got 0.5"),
@@ -100,7 +100,7 @@ def test_plain_settings_leave_the_rest_of_the_policy_alone():
 
 
 @pytest.mark.parametrize(
-    "setting, default",
+    ("setting", "default"),
     [
         ("`retry.max_retries` | 2", ClientPolicy().retry.max_retries == 2),
         ("0.5 s doubling to 8 s", ClientPolicy().retry.backoff == Backoff(base=0.5, factor=2, maximum=8)),

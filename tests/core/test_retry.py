@@ -11,7 +11,7 @@ JITTERS = ("full", "equal", "decorrelated", "none")
 
 
 @pytest.mark.parametrize(
-    "jitter, u, waits",
+    ("jitter", "u", "waits"),
     [
         ("none", 0.5, [1, 2, 4, 8, 10, 10]),
         ("full", 0.5, [0.5, 1, 2, 4, 5, 5]),
