@@ -94,7 +94,11 @@ class NoOutsideWorld(asyncio.AbstractEventLoop):
     _executor: Executor = "forbid"
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """Call `func(*args)` at once if the loop has `executor="inline"`, in no virtual time; refused otherwise."""
+        """Call `func(*args)` at once if the loop has `executor="inline"`, in no virtual time; refused otherwise.
+
+        A function that waits for the loop, as with `asyncio.run_coroutine_threadsafe(...).result()`, would wait for
+        ever: it runs on the loop's own thread.
+        """
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
         if self._executor == "forbid":

@@ -2,7 +2,8 @@
 
 asyncio keeps tasks in sets: `TaskGroup` aborts its children, `asyncio.wait` returns its done-set and `Runner` cancels
 what is left in set order, and a set of ordinary tasks is ordered by their addresses, which differ from run to run.
-These tasks hash to their creation number instead.
+These tasks hash to their creation number instead. Bare futures stay asyncio's own, because every sleep makes one: a
+program that iterates over a set of futures that are no tasks still sees them ordered by address.
 """
 
 from __future__ import annotations

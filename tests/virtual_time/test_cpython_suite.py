@@ -17,6 +17,8 @@ import pytest
 if importlib.util.find_spec("test.test_asyncio") is None:
     pytest.skip("this Python comes without its own tests (test.test_asyncio)", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 _RUNNER = Path(__file__).with_name("cpython_suite_runner.py")
 _ROOT = _RUNNER.parents[2]
 
