@@ -71,6 +71,11 @@ class Pools:
         self._pools: list[Pool] = []
         self._tls: ssl.SSLContext | None = None
 
+    @property
+    def users(self) -> int:
+        """How many attempts hold a pool now."""
+        return sum(pool.users for pool in (*self._pools, *filter(None, [self._given])))
+
     def take(self) -> Pool:
         """Return a pool for one attempt, which gives it back with `release`: the first one that is not busy."""
         pool = self._given or next((pool for pool in self._pools if pool.users < _POOL_WIDTH), None)

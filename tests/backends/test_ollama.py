@@ -348,9 +348,23 @@ def test_a_look_up_that_nobody_waits_for_is_given_up():
             await waiting
         assert await asyncio.to_thread(server.wait_until_closed)
         assert len(asyncio.all_tasks()) == 1
+        assert session.pools.users == 0
 
     with ReplayServer([answer(b"{", path="/api/tags", method="GET", ending="stall")]) as server:
         on_a_loop(OllamaBackend(base_url=server.url), check)
+
+
+def test_who_comes_right_after_a_look_up_was_given_up_gets_a_new_one():
+    async def check(session: OllamaSession) -> Outcome:
+        waiting = asyncio.create_task(session.attempt(HELLO, timeouts=Timeouts(), key=KEY))
+        assert await asyncio.to_thread(server.wait_for_requests, 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return await session.attempt(HELLO, timeouts=Timeouts(), key=KEY)
+
+    with ReplayServer([tags("first").replace(chunks=late(tags("first"), 0.1)), answer(LAST)], pace=1) as server:
+        assert isinstance(on_a_loop(OllamaBackend(base_url=server.url), check), Answer)
 
 
 def late(exchange: Exchange, *seconds: float):

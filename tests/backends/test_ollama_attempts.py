@@ -274,6 +274,17 @@ def test_an_endless_line_is_refused_and_its_connection_closed(monkeypatch):
         assert server.wait_until_closed()
 
 
+def test_an_attempt_gives_its_pool_back_however_it_ends():
+    async def all_of_them(session: OllamaSession) -> int:
+        for _ in range(4):
+            await session.attempt(HELLO, timeouts=SHORT, key=KEY)
+        return session.pools.users
+
+    ends = [answer(LAST), answer(line("a"), ending="cut"), answer(line("a"), ending="stall"), answer(status="503 Busy")]
+    with ReplayServer(ends) as server:
+        assert with_session(server, all_of_them) == 0
+
+
 # Refusals
 
 
@@ -351,6 +362,7 @@ def test_a_cancelled_attempt_closes_its_connection_at_once():
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+        assert session.pools.users == 0
         return await asyncio.to_thread(server.wait_until_closed)
 
     for exchange in (answer(line("a"), ending="stall"), timed(answer(line("a"), LAST), 100.0, 100.0)):
