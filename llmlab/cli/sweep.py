@@ -91,7 +91,8 @@ def _say_table(title: str, cells: Cells, shown: Callable[[dict[str, Any]], str])
         for x in GRID[X]
         if any((x, n) in cells for n in retries)
     ]
-    say(f"\n{title}", HEAD)
+    say()
+    say(title, HEAD)
     say_table(["timeouts", *(f"max_retries={n}" for n in retries)], rows)
 
 
