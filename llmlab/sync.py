@@ -142,21 +142,25 @@ def _in_a_thread(work: Callable[[], T], interrupt: Callable[[], None]) -> T:
     """Run `work` in a short-lived thread with this one's context; on Ctrl-C `interrupt` it and wait for its end."""
     outcome: list[T] = []
     errors: list[BaseException] = []
+    done = threading.Event()  # an interrupted Thread.join() takes the thread for ended (Python 3.11)
 
     def run() -> None:
         try:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
             errors.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=copy_context().run, args=(run,), name="llmlab virtual time")
-    thread.start()
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="llmlab virtual time", daemon=True)
     try:
-        thread.join()
+        thread.start()
+        done.wait()
     except KeyboardInterrupt:
         interrupt()
-        thread.join()
+        done.wait()
         raise
+    thread.join()
     if errors:
         raise errors[0]
     return outcome[0]
