@@ -135,6 +135,7 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
         """Run one callback per turn, until `stop()` or until something in the way of going on is the run's failure."""
         ready, timers = self._ready, self._timers
         take = ready.popleft
+        latest, last_step, max_idle = self._latest, self._last_step, self._max_idle  # constant until one is reached
         idle = 0  # iterations since the clock last moved
         left = self._begin_iteration()  # callbacks left in this one, which is made even if `stop()` came before it
         self._steps += left
@@ -144,14 +145,15 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
                 _, _, run, args = handle = take()
             elif self._stopping:
                 return
-            elif self._steps >= self._last_step or idle > self._max_idle:
+            elif self._steps >= last_step or idle > max_idle:
                 self._fail(self._unending())
                 return
             elif ready:
                 left = self._begin_iteration() if timers and timers[0][0] <= self._now else len(ready)
                 self._steps += left
                 idle += 1
-                continue
+                left -= 1
+                _, _, run, args = handle = take()
             elif not timers:
                 self._fail(self._stuck(math.inf))
                 return
@@ -159,7 +161,7 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
                 when, _, run, args = handle = heappop(timers)
                 if run is cancelled:  # and so the clock must not move to it
                     continue
-                if when > self._latest:
+                if when > latest:
                     heappush(timers, handle)
                     self._fail(self._stuck(when))
                     return
