@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import itertools
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+import numpy as np
+import pandas as pd
+from pydantic import BeforeValidator, Field
 from tqdm.auto import tqdm
 
 from llmlab.core.chance import derived
@@ -23,6 +27,15 @@ from llmlab.experiments.sweep_result import Run, SweepResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def _as_plain(values: object) -> object:
+    """Take arrays and series, and turn NumPy's numbers into Python's, which settings and files understand."""
+    if isinstance(values, np.ndarray | pd.Series | pd.Index):
+        return tuple(values.tolist())
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | dict):
+        return tuple(value.item() if isinstance(value, np.generic) else value for value in values)
+    return values
 
 
 class Sweep(Settings):
@@ -40,7 +53,7 @@ class Sweep(Settings):
     """
 
     base: Experiment = Experiment()
-    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    grid: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_as_plain)]] = Field(default_factory=dict)
     replicates: int = Field(default=1, ge=1)
 
     if not TYPE_CHECKING:
@@ -97,10 +110,10 @@ class Sweep(Settings):
         """
         runs: list[Run] = []
         calls = sum(experiment.workload.calls for _, _, experiment in self.runs())
-        with tqdm(total=calls, disable=not progress, unit="call", dynamic_ncols=True) as bar:
+        with tqdm(total=calls, disable=not progress, unit="call", dynamic_ncols=True, delay=0.5) as bar:
             try:
                 for settings, replicate, experiment in self.runs():
-                    bar.set_postfix_str(f"run {len(runs) + 1} of {len(self)}")
+                    bar.set_postfix_str(f"run {len(runs) + 1} of {len(self)}", refresh=False)
                     if experiment.simulated:
                         record = experiment.record()
                         bar.update(experiment.workload.calls)
@@ -137,8 +150,11 @@ def with_setting(value: Any, path: str, new: Any, *, whole: str = "") -> Any:
         )
     if not hasattr(value, name):
         raise SettingsError(f"there is no setting '{whole}': a {type(value).__name__} has no attribute '{name}'")
+    new = with_setting(getattr(value, name), rest, new, whole=whole) if rest else new
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{name: new})
     changed = copy.copy(value)  # a backend of the user's own
-    setattr(changed, name, with_setting(getattr(value, name), rest, new, whole=whole) if rest else new)
+    setattr(changed, name, new)
     return changed
 
 
