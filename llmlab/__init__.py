@@ -24,7 +24,7 @@ The map; each package imports only from those above it:
     plots/          data frames into charts
     widgets/        (later) the same, interactively
     server/         recorded answers on loopback, where no real server is at hand
-    cli.py          the command `llmlab`
+    cli/            the command `llmlab`
 
 Names are loaded on first use: `import llmlab` alone loads neither pandas nor matplotlib.
 """

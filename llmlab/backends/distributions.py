@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from statistics import NormalDist
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -87,6 +87,10 @@ class Empirical(Settings):
         BeforeValidator(_as_tuple),
         AfterValidator(lambda values: tuple(sorted(values))),
     ]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, values: Iterable[float]) -> None: ...
 
     def at(self, u: float) -> float:
         """Return the value below which a share `u` of all draws lies; `u` inside (0, 1)."""

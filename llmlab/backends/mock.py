@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
 from pydantic import Field, PrivateAttr, SkipValidation, model_validator
 
@@ -90,6 +90,10 @@ class MockBackend(Settings):
     name: str = Field(default="mock", exclude=True)
 
     _servers: _Servers = PrivateAttr(default_factory=_Servers)
+
+    if TYPE_CHECKING:  # the shorthands, and plain numbers for latencies
+
+        def __init__(self, *, seed: int = 0, **settings: Unpack[MockSettings]) -> None: ...
 
     @model_validator(mode="before")
     @classmethod

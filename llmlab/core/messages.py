@@ -16,6 +16,8 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model
 from llmlab.core.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from llmlab.core.vocabulary import FailureReason, Fate, FinishReason
 
 
@@ -82,6 +84,23 @@ class LLMRequest(Settings):
     ] = None
     seed: int | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    if TYPE_CHECKING:  # wider than the fields: what is taken, not what is kept
+
+        def __init__(
+            self,
+            *,
+            prompt: str | None = None,
+            model: str | None = None,
+            system: str | None = None,
+            messages: Sequence[Message | Mapping[str, str]] | None = None,
+            max_tokens: int | None = None,
+            temperature: float | None = None,
+            stop: str | Sequence[str] | None = None,
+            response_format: Literal["json"] | dict[str, Any] | type[BaseModel] | None = None,
+            seed: int | None = None,
+            metadata: Mapping[str, Any] = ...,
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:

@@ -20,7 +20,7 @@ from llmlab.core.settings import Settings
 from llmlab.core.timers import sleep_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from llmlab.core.flow import Flow
 
@@ -46,6 +46,17 @@ class ClosedLoop(Settings):
     """Seconds between a user's result and the next call."""
     requests: Requests = _HELLO
     """What is asked: call n asks number n modulo their count. Plain texts are prompts."""
+
+    if TYPE_CHECKING:  # requests may be plain texts, or one
+
+        def __init__(
+            self,
+            *,
+            calls: int = 1000,
+            users: int = 10,
+            think_time: float = 0.0,
+            requests: str | LLMRequest | Sequence[str | LLMRequest] = ...,
+        ) -> None: ...
 
     async def run(self, flow: Flow, *, seed: int, done: Callable[[], object] | None = None) -> None:
         """Make all calls; returns when the last has ended. `done` is called after each."""
@@ -81,6 +92,17 @@ class OpenLoop(Settings):
     """Independent arrivals (exponential gaps), or evenly spaced ones."""
     requests: Requests = _HELLO
     """What is asked: call n asks number n modulo their count. Plain texts are prompts."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            calls: int = 1000,
+            rate: float = 5.0,
+            arrivals: Literal["poisson", "constant"] = "poisson",
+            requests: str | LLMRequest | Sequence[str | LLMRequest] = ...,
+        ) -> None: ...
 
     async def run(self, flow: Flow, *, seed: int, done: Callable[[], object] | None = None) -> None:
         """Make all calls; returns when the last has ended. `done` is called after each."""

@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 _UNITS = {"_per_s": "1/s", "_s": "s", "_tokens": "tokens"}
+_TIMEOUTS = {"attempt_timeout", "total_timeout", "max_queue_wait", "connect", "pool", "first_byte", "between_chunks"}
+_SETTINGS_IN_SECONDS = _TIMEOUTS | {"think_time", "retry_after", "latency", "refusal_latency", "base", "maximum"}
 
 
 def parameter_name(path: str) -> str:
@@ -23,6 +25,8 @@ def axis_label(path: str) -> str:
     for suffix, unit in _UNITS.items():
         if name.endswith(suffix) and name != suffix.lstrip("_"):
             return name if suffix == "_tokens" else f"{name.removesuffix(suffix)} ({unit})"
+    if name in _SETTINGS_IN_SECONDS:
+        return f"{name} (s)"
     return name
 
 
@@ -52,9 +56,11 @@ def percent_ticks() -> FuncFormatter:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it: `12 ms`, `1.3 s`, `90 s`."""
+    """Return a time in the unit that suits it: `12 ms`, `0.27 s`, `1.3 s`, `90 s`."""
     if 0 < seconds < 0.0995:
         return f"{1000 * seconds:.0f} ms" if seconds > 0.00095 else f"{1000 * seconds:.2g} ms"
+    if seconds < 0.995:
+        return f"{seconds:.2g} s"
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:,.0f} s"
 
 

@@ -133,9 +133,13 @@ OUTCOMES: dict[str, OutcomeStyle] = {
 @contextmanager
 def chart(ax: Axes | None, *, height: float = HEIGHT) -> Iterator[Axes]:
     """Give the axes to draw on, in llmlab's style: those passed in, or those of a new figure of the given height."""
+    # The figure is made outside of the style: a session's first one loads the notebook's backend, which makes
+    # matplotlib interactive; the end of the style's context would undo that, and no later chart would be displayed.
+    figure = _new_figure(height) if ax is None else None
     with _STYLE_LOCK, mpl.rc_context(STYLE):
-        if ax is None:
-            ax = _new_figure(height).add_subplot()
+        if figure is not None:
+            ax = figure.add_subplot()
+        assert ax is not None  # noqa: S101 - for the type checker: one of the two was given
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_axisbelow(True)
         ax.grid(visible=True, color="#e0e0e0", linewidth=0.8)
@@ -201,8 +205,8 @@ def _new_figure(height: float) -> Figure:
     if _is_notebook():
         import matplotlib.pyplot as plt  # noqa: PLC0415  # only where its figures are shown; see the module's docstring
 
-        return plt.figure(figsize=(WIDTH, height), layout="constrained")
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+        return plt.figure(figsize=(WIDTH, height), layout="constrained", facecolor=STYLE["figure.facecolor"])
+    return Figure(figsize=(WIDTH, height), layout="constrained", facecolor=STYLE["figure.facecolor"])
 
 
 def _is_notebook() -> bool:

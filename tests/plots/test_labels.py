@@ -38,7 +38,8 @@ def test_percentages_have_the_digits_they_deserve(share, text):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0, "0.0 s"), (0.0123, "12 ms"), (0.0005, "0.5 ms"), (1.26, "1.3 s"), (90.4, "90 s")]
+    ("seconds", "text"),
+    [(0.0, "0 s"), (0.27, "0.27 s"), (0.0123, "12 ms"), (0.0005, "0.5 ms"), (1.26, "1.3 s"), (90.4, "90 s")],
 )
 def test_durations_have_the_unit_that_suits_them(seconds, text):
     assert duration(seconds) == text

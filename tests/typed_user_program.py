@@ -1,0 +1,82 @@
+"""A program as a user would write it. It is type-checked strictly, and run as a test (`test_typed_user_program.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import BaseModel
+
+from llmlab import (
+    Answer,
+    AsyncMockLLM,
+    AttemptFailure,
+    AttemptKey,
+    Client,
+    ClientPolicy,
+    ClosedLoop,
+    Empirical,
+    EventLog,
+    Experiment,
+    FailureReason,
+    LLMFailure,
+    LLMRequest,
+    LLMResponse,
+    Lognormal,
+    MockBackend,
+    MockLLM,
+    RetryPolicy,
+    Sweep,
+    Timeouts,
+    WithFaults,
+    virtual_time,
+)
+
+
+class City(BaseModel):
+    """What to ask for."""
+
+    name: str
+
+
+class Echo:
+    """A backend of one's own."""
+
+    simulated = True
+
+    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Answer | AttemptFailure:
+        """Answer with the prompt, at the second attempt."""
+        await asyncio.sleep(0.1)
+        if key.attempt == 1:
+            return AttemptFailure(FailureReason.OVERLOADED, "busy", status_code=503, retry_after=1.0)
+        return Answer(f"You said: {request.prompt}")
+
+
+def said(result: LLMResponse | LLMFailure) -> str:
+    """Tell the two results apart."""
+    if result.ok:
+        return result.text
+    return f"{result.reason}, {'may be tried again' if result.retryable else 'final'}"
+
+
+async def many() -> list[str]:
+    """Ask many at once."""
+    llm = AsyncMockLLM(timeout_probability=0.2, max_retries=5, latency=0.5)
+    return [said(result) for result in await llm.generate_many(["one", LLMRequest(prompt="two")])]
+
+
+def main() -> list[str]:
+    """Use every common part once."""
+    log = EventLog()
+    lines = [said(MockLLM(latency=Lognormal(median=1, sigma=0.5), observers=[log], seed=3).generate("Hello"))]
+    lines.append(said(Client(Echo(), ClientPolicy(retry=RetryPolicy(max_retries=1))).generate("Hi")))
+    conversation = LLMRequest(messages=[{"role": "user", "content": "Where?"}], response_format=City, stop="END")
+    city = MockLLM().generate(conversation).unwrap().parsed
+    lines.append(f"{city.name}, {len(log)} attempt")
+    lines += virtual_time.run(many())
+    base = Experiment(
+        backend=WithFaults(MockBackend(latency=Empirical(values=[1, 2, 3])), timeout_probability=0.1),
+        workload=ClosedLoop(calls=20, users=2, requests=["a", "b"]),
+    )
+    result = Sweep(base, {"policy.retry.max_retries": [0, 2]}).run(progress=False)
+    lines.append(f"{len(result.calls)} calls, {len(result.summary())} points")
+    return lines
