@@ -79,10 +79,14 @@ class LoopThread:
             task.add_done_callback(lambda _: ended.set())
 
         def cancel() -> None:
-            begun[0].cancel()
+            if begun:
+                begun[0].cancel()
+            else:  # interrupted before `begin` was handed over
+                coroutine.close()
+                ended.set()
 
-        self.loop.call_soon_threadsafe(begin)
         try:
+            self.loop.call_soon_threadsafe(begin)
             ended.wait()
         except BaseException:
             self.loop.call_soon_threadsafe(cancel)
