@@ -17,6 +17,10 @@ The defaults, each with its reason:
 | `max_concurrency` | none | a laboratory starts unprotected; `LocalLLM` takes 4, since Ollama serves few at once |
 | `max_queue`, `max_queue_wait` | none | the total timeout bounds the wait |
 | `rate_limit` | none | only you know what your server grants |
+| `budget` | none | `max_retries` bounds one call; what all calls together may add depends on the load |
+| `breaker`, `throttle` | none | they turn calls away that might have been answered: a choice, not a default |
+| `adaptive_concurrency` | none | it takes the place of `max_concurrency` where the right number is not known |
+| `hedging` | none | it sends more than was asked for, which costs money |
 
 Look next at `flow.py`, which acts by it, and at `state.py`, which holds what changes.
 """
@@ -27,10 +31,15 @@ from typing import Any, TypedDict
 
 from pydantic import Field
 
+from llmlab.core.adaptive import AdaptiveConcurrency
 from llmlab.core.backend import Timeouts
+from llmlab.core.breaker import CircuitBreaker
+from llmlab.core.budget import RetryBudget
+from llmlab.core.hedging import Hedging
 from llmlab.core.limits import RateLimit
 from llmlab.core.retry import Backoff, RetryPolicy
 from llmlab.core.settings import Settings, SettingsError, nearest
+from llmlab.core.throttle import AdaptiveThrottle
 
 
 class ClientPolicy(Settings):
@@ -54,6 +63,17 @@ class ClientPolicy(Settings):
     max_queue_wait: float | None = Field(default=None, ge=0)
     """The longest wait for a slot; then the call is rejected."""
     rate_limit: RateLimit | None = None
+    """How many attempts and tokens may be sent per time."""
+    budget: RetryBudget | None = None
+    """What all calls together may spend on retries; where it is spent, a failure ends its call."""
+    breaker: CircuitBreaker | None = None
+    """When to stop sending for a while, because most attempts fail."""
+    throttle: AdaptiveThrottle | None = None
+    """How early to turn attempts away oneself, because the server turns many away."""
+    adaptive_concurrency: AdaptiveConcurrency | None = None
+    """A limit on attempts in flight that finds itself; `max_concurrency` bounds it where both are set."""
+    hedging: Hedging | None = None
+    """When to send a second attempt beside one that is slow."""
 
 
 class PolicySettings(TypedDict, total=False):
