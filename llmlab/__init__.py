@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmlab.backends.distributions import Constant, Empirical, Exponential, Lognormal, Uniform
+    from llmlab.backends.fault_schedule import Burst, Ramp, Window
     from llmlab.backends.faults import FaultKind, Faults
     from llmlab.backends.mock import MockBackend
     from llmlab.backends.ollama import OllamaBackend
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "llmlab.backends.distributions": ("Constant", "Empirical", "Exponential", "Lognormal", "Uniform"),
+    "llmlab.backends.fault_schedule": ("Burst", "Ramp", "Window"),
     "llmlab.backends.faults": ("FaultKind", "Faults"),
     "llmlab.backends.mock": ("MockBackend",),
     "llmlab.backends.ollama": ("OllamaBackend",),
@@ -95,6 +97,7 @@ __all__ = [
     "AttemptKey",
     "Backend",
     "Backoff",
+    "Burst",
     "CallEvent",
     "Client",
     "ClientPolicy",
@@ -123,6 +126,7 @@ __all__ = [
     "Observer",
     "OllamaBackend",
     "OpenLoop",
+    "Ramp",
     "RateLimit",
     "RetryPolicy",
     "SettingsError",
@@ -131,6 +135,7 @@ __all__ = [
     "Timeouts",
     "Uniform",
     "Usage",
+    "Window",
     "WithFaults",
 ]
 

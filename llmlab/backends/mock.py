@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
 from pydantic import Field, PrivateAttr, SkipValidation, model_validator
 
 from llmlab.backends.distributions import Distribution, Lognormal
-from llmlab.backends.faults import (
-    FAULT_SHORTHANDS,
-    SPOILS_THE_ANSWER,
-    FaultKind,
-    Faults,
-    drawn,
-    refused,
-    spoilt,
-)
+from llmlab.backends.fault_effects import met, met_nothing, timing
+from llmlab.backends.faults import FAULT_SHORTHANDS, SPOILS_THE_ANSWER, FaultKind, Faults
+from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.schema_example import schema_example
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, unit, words
@@ -40,22 +35,6 @@ if TYPE_CHECKING:
 ANSWER = "answer"
 """In a script: answer, whatever the probabilities say."""
 _TEXT = "This is a simulated answer."
-
-
-class _Servers(dict[asyncio.AbstractEventLoop, "MockServer"]):
-    """A backend's servers, by event loop. They are no part of its value: neither compared, nor copied, nor pickled."""
-
-    def forget_closed_loops(self) -> None:
-        for loop in [loop for loop in self if loop.is_closed()]:
-            del self[loop]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Servers)
-
-    __hash__ = None
-
-    def __reduce__(self) -> tuple[type[_Servers], tuple[()]]:
-        return _Servers, ()
 
 
 class MockBackend(Settings):
@@ -89,7 +68,7 @@ class MockBackend(Settings):
 
     name: str = Field(default="mock", exclude=True)
 
-    _servers: _Servers = PrivateAttr(default_factory=_Servers)
+    _servers: PerLoop[MockServer] = PrivateAttr(default_factory=PerLoop)
 
     if TYPE_CHECKING:  # the shorthands, and plain numbers for latencies
 
@@ -120,8 +99,7 @@ class MockBackend(Settings):
         loop = asyncio.get_running_loop()
         server = self._servers.get(loop)
         if server is None or server.settings is not self:
-            self._servers.forget_closed_loops()
-            server = self._servers[loop] = MockServer(self, loop)
+            server = self._servers.put(loop, MockServer(self, loop))
         return server
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
@@ -139,8 +117,9 @@ class MockServer:
         self._latency = settings.latency.at
         self._refusal_latency = settings.refusal_latency.at
         self._first_token_share = settings.first_token_share
-        self._thresholds = settings.faults.thresholds()
-        self._retry_after = settings.faults.retry_after
+        self._fault = settings.faults.drawing(settings.seed, loop.time)
+        self._timeouts: Timeouts | None = None
+        self._patience = inf
         self._model = settings.model
         self._text: str | Callable[[LLMRequest], str] = settings.text
         self._script = settings.script
@@ -149,9 +128,8 @@ class MockServer:
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Answer one attempt, or fail as the script or the draw for its key says."""
-        del timeouts
         draws = words(self._seed, key.call, key.attempt, Purpose.SERVER)
-        fault = drawn(self._thresholds, unit(draws[0])) if self._thresholds else None
+        fault = None if self._fault is None else self._fault(unit(draws[0]))
         if key.attempt <= len(self._script):
             entry = self._script[key.attempt - 1]
             if isinstance(entry, AttemptFailure):
@@ -160,19 +138,45 @@ class MockServer:
                 await sleep_until(self._loop, self._loop.time() + self._latency(unit(draws[1])))
                 return entry
             fault = None if entry == ANSWER else FaultKind(entry)
-        if fault is not None and fault not in SPOILS_THE_ANSWER:
-            if fault is FaultKind.TIMEOUT:
-                await self._loop.create_future()  # never answers; only a timeout or a cancellation ends this
-            return await self._refuse(refused(fault, self._retry_after), draws[1])
-        loop = self._loop
+        if timeouts is not self._timeouts:
+            self._learn(timeouts)
         latency = self._latency(unit(draws[1]))
+        if fault is not None or latency > self._patience:
+            return await self._disturbed(fault, request, timeouts, latency, draws[1])
+        loop = self._loop
         await sleep_until(loop, loop.time() + latency)
+        return self._answer(request, latency)
+
+    def _learn(self, timeouts: Timeouts) -> None:
+        """Note up to which latency no phase can outlast its bound, however few tokens there are."""
+        share = self._first_token_share
+        bounds = ((timeouts.first_byte, share), (timeouts.between_chunks, 1.0 - share))
+        self._patience = min((bound / part for bound, part in bounds if bound is not None and part), default=inf)
+        self._timeouts = timeouts
+
+    def _answer(self, request: LLMRequest, latency: float) -> Answer:
         if request is not self._answered:  # the same request again (a workload's) has the same text and tokens
             self._text_and_usage = self._compose(request)
             self._answered = request
         text, usage = self._text_and_usage
-        answer = Answer(text, request.model or self._model, usage, FinishReason.STOP, latency * self._first_token_share)
-        return answer if fault is None else spoilt(fault, request, answer)
+        return Answer(text, request.model or self._model, usage, FinishReason.STOP, latency * self._first_token_share)
+
+    async def _disturbed(
+        self, fault: FaultKind | None, request: LLMRequest, timeouts: Timeouts, latency: float, draw: int
+    ) -> Outcome:
+        """Do what an attempt meets that has a fault, or a phase that may outlast its bound."""
+        faults = self.settings.faults
+        if fault is None or fault in SPOILS_THE_ANSWER:
+            answer = self._answer(request, latency)
+            when = timing(latency * self._first_token_share, latency, answer.usage.output_tokens)
+            outcome, after = met(fault, request, answer, when, timeouts=timeouts, faults=faults)
+        else:
+            outcome, wait = met_nothing(fault, timeouts, faults)
+            after = self._refusal_latency(unit(draw)) if wait is None else wait
+        if after == inf:
+            await self._loop.create_future()  # nothing comes any more; only a timeout or a cancellation ends this
+        await sleep_until(self._loop, self._loop.time() + after)
+        return outcome
 
     async def _refuse(self, failure: AttemptFailure, draw: int) -> AttemptFailure:
         await sleep_until(self._loop, self._loop.time() + self._refusal_latency(unit(draw)))
@@ -235,3 +239,14 @@ class MockSettings(TypedDict, total=False):
     empty_probability: float
     malformed_probability: float
     truncated_probability: float
+    connect_stall_probability: float
+    bad_gateway_probability: float
+    gateway_timeout_probability: float
+    error_in_stream_probability: float
+    stall_probability: float
+    slow_drip_probability: float
+    cut_probability: float
+    no_end_marker_probability: float
+    invalid_json_probability: float
+    wrong_schema_probability: float
+    refusal_probability: float

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, SkipValidation, model_validator
+from pydantic import Field, PrivateAttr, SkipValidation, model_validator
 
-from llmlab.backends.faults import FAULT_SHORTHANDS, SPOILS_THE_ANSWER, FaultKind, Faults, drawn, refused, spoilt
+from llmlab.backends.fault_effects import met, met_nothing, timing
+from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults, spoilt
 from llmlab.backends.mock import with_fault_shorthands
-from llmlab.core.backend import Answer, SessionBackend
+from llmlab.backends.per_loop import PerLoop
+from llmlab.core.backend import Answer, SessionBackend, Timeouts
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.settings import Settings
+from llmlab.core.timers import sleep_until
 
 if TYPE_CHECKING:
-    from llmlab.core.backend import AttemptKey, Backend, Outcome, Timeouts
+    from collections.abc import Callable
+
+    from llmlab.core.backend import AttemptKey, Backend, Outcome
     from llmlab.core.messages import LLMRequest
 
 
@@ -23,8 +29,9 @@ class WithFaults(Settings):
 
         WithFaults(OllamaBackend(), timeout_probability=0.2)
 
-    A faulty attempt is not sent, unless the fault is one of the answer's text. Faults are drawn by (seed, call,
-    attempt).
+    A faulty attempt is not sent, unless the fault is one of the answer: then the answer is waited for, and the client
+    meets it spoilt, late or not at all. Faults are drawn by (seed, call, attempt); a schedule's times count from the
+    first use on the event loop.
 
     Raises:
         SettingsError: a setting has a wrong name, type or value.
@@ -36,6 +43,8 @@ class WithFaults(Settings):
     faults: Faults = Faults()
     seed: int = 0
     name: str = Field(default="", exclude=True)
+
+    _sessions: PerLoop[FaultySession] = PrivateAttr(default_factory=PerLoop)
 
     if not TYPE_CHECKING:
 
@@ -68,7 +77,11 @@ class WithFaults(Settings):
     def session(self) -> FaultySession:
         """Return what answers on the running event loop."""
         inner = self.backend.session() if isinstance(self.backend, SessionBackend) else self.backend
-        return FaultySession(inner, self.faults, self.seed)
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None or session.settings is not self or session.backend is not inner:
+            session = self._sessions.put(loop, FaultySession(self, inner, loop))
+        return session
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Make one attempt, or fail as the draw for its key says."""
@@ -78,24 +91,55 @@ class WithFaults(Settings):
 class FaultySession:
     """A `WithFaults` at work on one event loop."""
 
-    def __init__(self, backend: Backend, faults: Faults, seed: int) -> None:
-        self._backend = backend
-        self._thresholds = faults.thresholds()
-        self._retry_after = faults.retry_after
-        self._seed = seed
+    def __init__(self, settings: WithFaults, backend: Backend, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.backend = backend
+        self._loop = loop
+        self._fault: Callable[[float], FaultKind | None] | None = settings.faults.drawing(settings.seed, loop.time)
+
+    @property
+    def view(self) -> Any:
+        """The simulated server's own view, where the backend behind has one; else `None`."""
+        return getattr(self.backend, "view", None)
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Make one attempt, or fail as the draw for its key says."""
-        fault = drawn(self._thresholds, uniform(self._seed, key.call, key.attempt, Purpose.FAULT))
-        if fault is FaultKind.TIMEOUT:
-            await asyncio.get_running_loop().create_future()  # never answers; a timeout or a cancellation ends this
-        if fault is not None and fault not in SPOILS_THE_ANSWER:
-            return refused(fault, self._retry_after)
-        outcome = await self._backend.attempt(request, timeouts=timeouts, key=key)
-        return spoilt(fault, request, outcome) if fault is not None and isinstance(outcome, Answer) else outcome
+        fault = None
+        if self._fault is not None:
+            fault = self._fault(uniform(self.settings.seed, key.call, key.attempt, Purpose.FAULT))
+        if fault is None:
+            return await self.backend.attempt(request, timeouts=timeouts, key=key)
+        began, faults = self._loop.time(), self.settings.faults
+        if fault not in SPOILS_THE_ANSWER:
+            failure, wait = met_nothing(fault, timeouts, faults)
+            await self._wait_until(began + (wait or 0.0))
+            return failure
+        answer = await self.backend.attempt(request, timeouts=timeouts, key=key)
+        if not isinstance(answer, Answer):
+            return answer
+        if FAULTS[fault].place == "text":
+            return spoilt(fault, request, answer)
+        took = self._loop.time() - began
+        first_token = took if answer.time_to_first_token is None else min(answer.time_to_first_token, took)
+        when = timing(first_token, took, answer.usage.output_tokens)
+        # The backend behind has kept the client's bounds already; only what is made slower here is held to them again.
+        bounds = timeouts if fault in _SLOWS else _NO_BOUNDS
+        outcome, end = met(fault, request, answer, when, timeouts=bounds, faults=faults)
+        await self._wait_until(began + end)
+        return outcome
+
+    async def _wait_until(self, when: float) -> None:
+        if when == inf:
+            await self._loop.create_future()  # nothing comes any more; only a timeout or a cancellation ends this
+        if when > self._loop.time():
+            await sleep_until(self._loop, when)
 
     async def aclose(self) -> None:
         """Close the backend behind."""
-        close = getattr(self._backend, "aclose", None)
+        close = getattr(self.backend, "aclose", None)
         if close is not None:
             await close()
+
+
+_SLOWS = (FaultKind.STALL, FaultKind.SLOW_DRIP)
+_NO_BOUNDS = Timeouts(connect=None, between_chunks=None)

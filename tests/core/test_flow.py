@@ -22,6 +22,7 @@ from llmlab import (
     MockBackend,
     RateLimit,
     RetryPolicy,
+    Timeouts,
     Usage,
 )
 from llmlab.core.vocabulary import REASONS, RETRYABLE
@@ -208,7 +209,8 @@ def test_a_rate_limit_place_after_the_deadline_fails_at_once():
 
 
 def test_no_timeouts_at_all_wait_for_ever():
-    result, _ = ask(latency=1e7, attempt_timeout=None, total_timeout=None)
+    timeouts = Timeouts(connect=None, between_chunks=None)
+    result, _ = ask(latency=1e7, timeouts=timeouts, attempt_timeout=None, total_timeout=None)
     assert (result.ok, result.latency) == (True, 1e7)
 
 
