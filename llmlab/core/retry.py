@@ -22,7 +22,8 @@ class Backoff(Settings):
     """How long to wait before a retry, in seconds: `base * factor**(retry - 1)`, capped at `maximum`, then jittered.
 
     `jitter` with u uniform on (0, 1): `full`: u * d. `equal`: d/2 + u * d/2. `none`: d. `decorrelated`: uniform
-    between `base` and three times the wait before, capped at `maximum` (`factor` has no say).
+    between `base` and three times the wait before (at first three times `base`), capped at `maximum`; `factor` has no
+    say.
     """
 
     base: float = Field(default=0.5, ge=0)
@@ -39,8 +40,7 @@ class Backoff(Settings):
             u: a uniform draw from (0, 1).
         """
         if self.jitter == "decorrelated":
-            low = self.base
-            return min(self.maximum, low + u * (max(3.0 * previous, low) - low) if previous else low)
+            return min(self.maximum, self.base + u * (3.0 * max(previous, self.base) - self.base))
         try:
             full = min(self.maximum, self.base * self.factor ** (retry - 1))
         except OverflowError:

@@ -17,7 +17,7 @@ JITTERS = ("full", "equal", "decorrelated", "none")
         ("full", 0.5, [0.5, 1, 2, 4, 5, 5]),
         ("full", 0.25, [0.25, 0.5, 1, 2, 2.5, 2.5]),
         ("equal", 0.5, [0.75, 1.5, 3, 6, 7.5, 7.5]),
-        ("decorrelated", 0.5, [1, 2, 3.5, 5.75, 9.125, 10]),
+        ("decorrelated", 0.5, [2, 3.5, 5.75, 9.125, 10, 10]),
     ],
 )
 def test_backoff_table(jitter: Jitter, u: float, waits: list[float]) -> None:
