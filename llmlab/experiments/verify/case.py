@@ -9,13 +9,14 @@ comes from the replicates and not from a hand. What is not drawn by chance must 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 CONFIDENCE = 0.9999
 """Each check's confidence: with a hundred checks a sound simulator misses one in a hundred runs of all."""
@@ -40,43 +41,53 @@ class Check(NamedTuple):
         return math.isfinite(self.measured) and abs(self.measured - self.expected) <= self.tolerance
 
 
-class Case(NamedTuple):
-    """A known answer: its name, where it comes from, and what checks it.
+class Checks:
+    """The checks of one case, as they are made.
 
-    `run(size)` makes the checks; `size` scales the calls of each run, 1.0 for the full proof and less for quick tests.
+    Args:
+        case: the case's name.
+        source: where its expected values come from.
     """
 
-    name: str
-    source: str
-    run: Callable[[float], list[Check]]
+    def __init__(self, case: str, source: str) -> None:
+        self.case = case
+        self.source = source
+        self.made: list[Check] = []
+
+    def within(self, quantity: str, expected: float, measured: float, tolerance: float) -> None:
+        """Check a quantity whose tolerance is known."""
+        self.made.append(Check(self.case, quantity, expected, float(measured), tolerance, self.source))
+
+    def exactly(self, quantity: str, expected: float, measured: float) -> None:
+        """Check a quantity that chance has no part in."""
+        self.within(quantity, expected, measured, EXACT * max(1.0, abs(expected)))
+
+    def between(self, quantity: str, low: float, high: float, measured: float) -> None:
+        """Check a quantity that theory bounds from both sides."""
+        self.within(quantity, (low + high) / 2, measured, (high - low) / 2)
+
+    def on_average(
+        self, quantity: str, expected: float, replicates: Sequence[float], published_error: float = 0.0
+    ) -> None:
+        """Check the mean of independent replicates against its expectation.
+
+        Args:
+            quantity: what is compared.
+            expected: what theory says; or what somebody measured, with `published_error` as its 95% half-width.
+            replicates: one measured value for each replicate.
+            published_error: 0 for theory.
+
+        Raises:
+            ValueError: there are fewer than three replicates, from which no error can be told.
+        """
+        if len(replicates) < 3:
+            raise ValueError(f"{self.case}, {quantity}: wants 3 replicates or more, got {len(replicates)}")
+        values = np.asarray(replicates, dtype=float)
+        theirs = published_error / float(stats.norm.ppf(0.975))
+        error = math.hypot(float(stats.sem(values)), theirs)
+        spread = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * error
+        self.within(quantity, expected, float(values.mean()), max(spread, EXACT * max(1.0, abs(expected))))
 
 
-def exactly(case: str, quantity: str, expected: float, measured: float, source: str) -> Check:
-    """Check a quantity that chance has no part in."""
-    return Check(case, quantity, expected, measured, EXACT * max(1.0, abs(expected)), source)
-
-
-def on_average(
-    case: str, quantity: str, expected: float, replicates: Sequence[float], source: str, published_error: float = 0.0
-) -> Check:
-    """Check the mean of independent replicates against its expectation.
-
-    Args: case: the case's name. quantity: what is compared. expected: what theory says; or what somebody measured,
-        with `published_error` as the half-width of its 95% interval. replicates: one measured value for each
-        replicate. source: where the expected value comes from. published_error: 0 for theory.
-
-    Raises:
-        ValueError: there are fewer than three replicates, from which no error can be told.
-    """
-    if len(replicates) < 3:
-        raise ValueError(f"{case}, {quantity}: the error of a mean wants 3 replicates or more, got {len(replicates)}")
-    values = np.asarray(replicates, dtype=float)
-    error = float(stats.sem(values))
-    theirs = published_error / float(stats.norm.ppf(0.975))
-    spread = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * math.hypot(error, theirs)
-    return Check(case, quantity, expected, float(values.mean()), max(spread, EXACT * max(1.0, abs(expected))), source)
-
-
-def between(case: str, quantity: str, low: float, high: float, measured: float, source: str) -> Check:
-    """Check a quantity that theory bounds from both sides."""
-    return Check(case, quantity, (low + high) / 2, measured, (high - low) / 2, source)
+Case = Callable[[float], list[Check]]
+"""A known answer: called with a size, 1.0 for the full proof and less for quick tests, it makes its checks."""

@@ -19,7 +19,7 @@ from llmlab.core.policy import ClientPolicy
 from llmlab.core.retry import Backoff, RetryPolicy
 from llmlab.core.vocabulary import FailureReason
 from llmlab.experiments.experiment import Experiment
-from llmlab.experiments.verify.case import Case, Check, on_average
+from llmlab.experiments.verify.case import Case, Check, Checks
 from llmlab.experiments.workload import ClosedLoop
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ PUBLISHED = {
 
 
 class ContendedRow:
-    """A versioned row behind a network whose delays are |Normal(10, 2)| ms; each of four messages an update takes one."""
+    """A versioned row behind a network whose delays are |Normal(10, 2)| ms; an update sends four messages."""
 
     simulated = True
     name = "row"
@@ -85,7 +85,7 @@ def contention(size: float) -> list[Check]:
     """Writes and time until all are done, for each kind of backoff."""
     clients = 100
     runs = max(3, round(_RUNS * size))
-    checks = []
+    checks = Checks("jitter", "AWS Architecture Blog 2015, its simulator rerun")
     for kind, published in PUBLISHED.items():
         policy = ClientPolicy(
             retry=RetryPolicy(max_retries=100_000, backoff=published.backoff), attempt_timeout=None, total_timeout=None
@@ -94,10 +94,9 @@ def contention(size: float) -> list[Check]:
         results = [base.replace(seed=seed).run().calls for seed in range(runs)]
         writes = [float(calls["attempts"].sum()) for calls in results]
         ms = [1000 * float(calls["ended_at_s"].max()) for calls in results]
-        source = "AWS Architecture Blog 2015, its simulator rerun"
-        checks.append(on_average("jitter", f"{kind}: writes", published.writes, writes, source, published.writes_error))
-        checks.append(on_average("jitter", f"{kind}: time (ms)", published.ms, ms, source, published.ms_error))
-    return checks
+        checks.on_average(f"{kind}: writes", published.writes, writes, published.writes_error)
+        checks.on_average(f"{kind}: time (ms)", published.ms, ms, published.ms_error)
+    return checks.made
 
 
-CASES = (Case("jitter", "AWS Architecture Blog 2015", contention),)
+CASES: tuple[Case, ...] = (contention,)

@@ -9,7 +9,7 @@ from llmlab.core.event_log import EventLog
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.retry import Backoff, RetryPolicy
 from llmlab.experiments.experiment import Experiment
-from llmlab.experiments.verify.case import Case, Check, exactly, on_average
+from llmlab.experiments.verify.case import Case, Check, Checks
 from llmlab.experiments.workload import ClosedLoop
 
 REPLICATES = 10
@@ -18,8 +18,7 @@ _NO_WAIT = Backoff(base=0.0)
 
 def independent_retries(size: float) -> list[Check]:
     """E[attempts] = (1 - p^(r+1)) / (1 - p); P(call fails) = p^(r+1)."""
-    name, source = "independent retries", "geometric series"
-    checks = []
+    checks = Checks("independent retries", "geometric series")
     for p, retries in ((0.1, 3), (0.5, 3), (0.9, 2), (1.0, 3)):
         base = Experiment(
             backend=MockBackend(latency=0.1, server_error_probability=p),
@@ -34,16 +33,16 @@ def independent_retries(size: float) -> list[Check]:
         failing = p ** (retries + 1)
         expected = retries + 1.0 if p == 1 else (1 - failing) / (1 - p)
         label = f"p={p:g}, r={retries}: "
-        checks.append(on_average(name, f"{label}attempts per call", expected, attempts, source))
+        checks.on_average(f"{label}attempts per call", expected, attempts)
         if failing > 1e-3:
-            checks.append(on_average(name, f"{label}failed calls", failing, failures, source))
-    return checks
+            checks.on_average(f"{label}failed calls", failing, failures)
+    return checks.made
 
 
 def timeout_trap(size: float) -> list[Check]:
-    """Three attempts of 30 s against a server that never answers take 90 s and the backoff, whatever each was meant to bound."""
+    """Three attempts of 30 s against a server that never answers take 90 s and the backoff; a deadline ends that."""
     del size
-    name, source = "per-attempt timeout trap", "openai-python's backoff: 0.5 s doubling, less up to a quarter"
+    checks = Checks("per-attempt timeout trap", "openai-python's backoff, 0.5 s doubling, without its jitter")
     retry = RetryPolicy(max_retries=2, backoff=Backoff(base=0.5, maximum=8.0, jitter="none"))
     policy = ClientPolicy(attempt_timeout=30.0, total_timeout=None, retry=retry)
     backend = MockBackend(timeout_probability=1.0)
@@ -51,20 +50,18 @@ def timeout_trap(size: float) -> list[Check]:
     took = Experiment(backend=backend, policy=policy, workload=workload).run().calls["latency_s"].iloc[0]
     bounded = policy.replace(total_timeout=45.0)
     calls = Experiment(backend=backend, policy=bounded, workload=workload).run().calls
-    return [
-        exactly(name, "latency of 3 attempts, no jitter (s)", 90 + 0.5 + 1.0, took, source),
-        exactly(name, "latency under a total timeout of 45 s (s)", 45.0, calls["latency_s"].iloc[0], source),
-    ]
+    checks.exactly("latency of 3 attempts (s)", 90 + 0.5 + 1.0, took)
+    checks.exactly("latency under a total timeout of 45 s (s)", 45.0, calls["latency_s"].iloc[0])
+    return checks.made
 
 
 def layers_multiply(size: float) -> list[Check]:
     """Three layers of three attempts make 27 attempts at the bottom, five make 243."""
     del size
-    source = "AWS Builders' Library, timeouts, retries and backoff with jitter"
-    return [
-        exactly("layered retries", f"attempts at the bottom of {layers} layers", 3.0**layers, _bottom(layers), source)
-        for layers in (3, 5)
-    ]
+    checks = Checks("layered retries", "AWS Builders' Library, Timeouts, retries and backoff with jitter")
+    for layers in (3, 5):
+        checks.exactly(f"attempts at the bottom of {layers} layers", 3.0**layers, _bottom(layers))
+    return checks.made
 
 
 def _bottom(layers: int) -> int:
@@ -81,8 +78,4 @@ def _bottom(layers: int) -> int:
     return len(log)
 
 
-CASES = (
-    Case("independent retries", "geometric series", independent_retries),
-    Case("per-attempt timeout trap", "openai-python", timeout_trap),
-    Case("layered retries", "AWS Builders' Library", layers_multiply),
-)
+CASES: tuple[Case, ...] = (independent_retries, timeout_trap, layers_multiply)
