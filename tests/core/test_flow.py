@@ -356,8 +356,10 @@ PHASES = {
 
 
 @pytest.mark.parametrize("at", PHASES.values(), ids=PHASES)
-@pytest.mark.parametrize("order", ["before", "after", "from a timer before", "from a timer after"])
+@pytest.mark.parametrize("order", ["from a timer before", "from a timer after", 0, 1, 2, 3])
 def test_a_cancelled_call_gives_its_slot_back_in_every_phase(at, order):
+    """`order` is where in its instant the cancellation comes: so many turns of the loop later, or from a timer."""
+
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: pytest.fail(str(context)))
@@ -375,10 +377,10 @@ def test_a_cancelled_call_gives_its_slot_back_in_every_phase(at, order):
         last = asyncio.create_task(llm.generate("c"))
         if order == "from a timer after":
             loop.call_at(at, cancel_victim)
-        if order in {"before", "after"}:
+        if isinstance(order, int):
             if at:
                 await asyncio.sleep(at)
-            for _ in range(0 if order == "before" else 2):
+            for _ in range(order):
                 await asyncio.sleep(0)
             victim.cancel()
         results = await asyncio.gather(first, victim, last, return_exceptions=True)
@@ -520,6 +522,27 @@ def test_a_backend_can_clean_up_when_it_is_cancelled_and_its_time_counts():
     run(main())
     assert closed == [2.5]
     assert (log.attempts[0].reason, log.attempts[0].ended_at_s) == (R.ATTEMPT_TIMEOUT, 2.5)
+
+
+@pytest.mark.parametrize("which", ["attempt_timeout", "total_timeout"])
+def test_an_answer_from_a_backend_that_took_no_notice_of_the_timeout_is_late_all_the_same(which):
+    class Deaf:
+        simulated = True
+
+        async def attempt(self, request, *, timeouts, key):
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                return Answer("too late")
+
+    async def main():
+        policy = ClientPolicy(retry=RetryPolicy(max_retries=0), **{which: 5.0})
+        result = await AsyncClient(Deaf(), policy).generate("a")
+        assert result.reason is (R.ATTEMPT_TIMEOUT if which == "attempt_timeout" else R.TOTAL_DEADLINE_EXCEEDED)
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(1)  # and no cancellation comes after
+
+    run(main())
 
 
 def test_a_timeout_around_the_call_from_outside_works_as_ever():
