@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from llmlab.backends.faults import FaultKind, Faults
     from llmlab.backends.mock import MockBackend
     from llmlab.backends.ollama import OllamaBackend
+    from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
     from llmlab.core.backend import Answer, AttemptFailure, AttemptKey, Backend, Timeouts
     from llmlab.core.client import AsyncClient
@@ -65,6 +66,7 @@ _HOME = {
     "llmlab.backends.faults": ("FaultKind", "Faults"),
     "llmlab.backends.mock": ("MockBackend",),
     "llmlab.backends.ollama": ("OllamaBackend",),
+    "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
     "llmlab.core.backend": ("Answer", "AttemptFailure", "AttemptKey", "Backend", "Timeouts"),
     "llmlab.core.client": ("AsyncClient",),
@@ -126,9 +128,11 @@ __all__ = [
     "Observer",
     "OllamaBackend",
     "OpenLoop",
+    "Outage",
     "Ramp",
     "RateLimit",
     "RetryPolicy",
+    "ServerModel",
     "SettingsError",
     "Sweep",
     "SweepResult",

@@ -19,6 +19,9 @@ from llmlab.backends.fault_effects import met, met_nothing, timing
 from llmlab.backends.faults import FAULT_SHORTHANDS, SPOILS_THE_ANSWER, FaultKind, Faults
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.schema_example import schema_example
+from llmlab.backends.served_mock import ServedMock
+from llmlab.backends.server_model import ServerModel
+from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, unit, words
 from llmlab.core.messages import Usage
@@ -56,6 +59,8 @@ class MockBackend(Settings):
     first_token_share: float = Field(default=0.25, ge=0, le=1)
     """The share of an answer's latency that passes before its first token."""
     faults: Faults = Faults()
+    server: ServerModel | None = None
+    """Slots, a queue and a pace; `None` is a server without end, where every request is served at once."""
     seed: int = 0
     """Fixes every draw."""
     model: str = "mock"
@@ -68,7 +73,7 @@ class MockBackend(Settings):
 
     name: str = Field(default="mock", exclude=True)
 
-    _servers: PerLoop[MockServer] = PrivateAttr(default_factory=PerLoop)
+    _servers: PerLoop[MockServer | ServedMock] = PrivateAttr(default_factory=PerLoop)
 
     if TYPE_CHECKING:  # the shorthands, and plain numbers for latencies
 
@@ -94,12 +99,15 @@ class MockBackend(Settings):
         """True: it only ever waits by the event loop's clock."""
         return True
 
-    def session(self) -> MockServer:
+    def session(self) -> MockServer | ServedMock:
         """Return the simulated server of the running event loop."""
         loop = asyncio.get_running_loop()
         server = self._servers.get(loop)
         if server is None or server.settings is not self:
-            server = self._servers.put(loop, MockServer(self, loop))
+            plain = MockServer(self, loop)
+            queues = self.server
+            server = plain if queues is None else ServedMock(self, queues, loop, plain.compose)
+            self._servers.put(loop, server)
         return server
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
@@ -156,7 +164,7 @@ class MockServer:
 
     def _answer(self, request: LLMRequest, latency: float) -> Answer:
         if request is not self._answered:  # the same request again (a workload's) has the same text and tokens
-            self._text_and_usage = self._compose(request)
+            self._text_and_usage = self.compose(request)
             self._answered = request
         text, usage = self._text_and_usage
         return Answer(text, request.model or self._model, usage, FinishReason.STOP, latency * self._first_token_share)
@@ -173,16 +181,15 @@ class MockServer:
         else:
             outcome, wait = met_nothing(fault, timeouts, faults)
             after = self._refusal_latency(unit(draw)) if wait is None else wait
-        if after == inf:
-            await self._loop.create_future()  # nothing comes any more; only a timeout or a cancellation ends this
-        await sleep_until(self._loop, self._loop.time() + after)
+        await wait_until(self._loop, self._loop.time() + after)
         return outcome
 
     async def _refuse(self, failure: AttemptFailure, draw: int) -> AttemptFailure:
         await sleep_until(self._loop, self._loop.time() + self._refusal_latency(unit(draw)))
         return failure
 
-    def _compose(self, request: LLMRequest) -> tuple[str, Usage]:
+    def compose(self, request: LLMRequest) -> tuple[str, Usage]:
+        """Return the text that answers a request, and its tokens (characters / 4)."""
         schema = request.json_schema()
         if schema is not None:
             text = json.dumps({} if schema == "json" else schema_example(schema))
@@ -228,6 +235,7 @@ class MockSettings(TypedDict, total=False):
     refusal_latency: Distribution | float
     first_token_share: float
     faults: Faults
+    server: ServerModel | None
     model: str
     text: str | Callable[[LLMRequest], str]
     script: tuple[Any, ...] | list[Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr, SkipValidation, model_validator
@@ -12,10 +11,10 @@ from llmlab.backends.fault_effects import met, met_nothing, timing
 from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults, spoilt
 from llmlab.backends.mock import with_fault_shorthands
 from llmlab.backends.per_loop import PerLoop
+from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, SessionBackend, Timeouts
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.settings import Settings
-from llmlab.core.timers import sleep_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +111,7 @@ class FaultySession:
         began, faults = self._loop.time(), self.settings.faults
         if fault not in SPOILS_THE_ANSWER:
             failure, wait = met_nothing(fault, timeouts, faults)
-            await self._wait_until(began + (wait or 0.0))
+            await wait_until(self._loop, began + (wait or 0.0))
             return failure
         answer = await self.backend.attempt(request, timeouts=timeouts, key=key)
         if not isinstance(answer, Answer):
@@ -125,14 +124,8 @@ class FaultySession:
         # The backend behind has kept the client's bounds already; only what is made slower here is held to them again.
         bounds = timeouts if fault in _SLOWS else _NO_BOUNDS
         outcome, end = met(fault, request, answer, when, timeouts=bounds, faults=faults)
-        await self._wait_until(began + end)
+        await wait_until(self._loop, began + end)
         return outcome
-
-    async def _wait_until(self, when: float) -> None:
-        if when == inf:
-            await self._loop.create_future()  # nothing comes any more; only a timeout or a cancellation ends this
-        if when > self._loop.time():
-            await sleep_until(self._loop, when)
 
     async def aclose(self) -> None:
         """Close the backend behind."""

@@ -1,0 +1,292 @@
+"""A `MockBackend` whose server queues, at work on one event loop: all the awaiting around `ServerMachine`.
+
+The machine has one timer, for when something happens by itself; each attempt awaits one future, which the machine's
+effects resolve. A cancelled attempt is a client that has gone, and the machine is told. What stands between server and
+client acts here: faults, and the client's bounds on the phases. Stream faults are on the way to the client; the
+server's work is as ever, except that an error and a cut end it half-way.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from llmlab.backends.fault_effects import met, met_nothing, no_first_byte, stalled, timing
+from llmlab.backends.faults import FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults
+from llmlab.backends.server_limits import ServerLimits
+from llmlab.backends.server_job import ENDED, Job
+from llmlab.backends.server_machine import ServerMachine
+from llmlab.backends.waiting import wait_until
+from llmlab.core.backend import Answer, AttemptFailure
+from llmlab.core.chance import Purpose, unit, words
+from llmlab.core.limits import estimated_tokens
+from llmlab.core.messages import Usage
+from llmlab.core.timers import sleep_until
+from llmlab.core.vocabulary import FailureReason, FinishReason
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+    from collections.abc import Callable
+
+    from llmlab.backends.distributions import Distribution
+    from llmlab.backends.server_model import ServerModel
+    from llmlab.backends.server_view import ServerView
+    from llmlab.core.backend import AttemptKey, Outcome, Timeouts
+    from llmlab.core.messages import LLMRequest
+
+    Draws = tuple[int, int, int, int, int, int, int, int]
+
+
+class Simulation(Protocol):
+    """What it needs of a `MockBackend`'s settings."""
+
+    latency: Distribution
+    refusal_latency: Distribution
+    first_token_share: float
+    faults: Faults
+    seed: int
+    model: str
+    script: tuple[Any, ...]
+
+
+class _Size(NamedTuple):
+    """What the server will write for a request."""
+
+    text: str
+    usage: Usage
+    finish_reason: FinishReason
+
+
+class _Watch(NamedTuple):
+    """Who watches a request's tokens come: a client whose patience may run out, or one whose tokens have stopped."""
+
+    timeouts: Timeouts
+    patience: float
+    frozen: bool
+
+
+class ServedMock:
+    """A simulated server with a queue.
+
+    Attributes:
+        settings: the backend's.
+        machine: the server itself.
+    """
+
+    def __init__(
+        self,
+        settings: Simulation,
+        model: ServerModel,
+        loop: AbstractEventLoop,
+        compose: Callable[[LLMRequest], tuple[str, Usage]],
+    ) -> None:
+        self.settings = settings
+        self.machine = ServerMachine(model)
+        self._model = model
+        self._loop = loop
+        self._origin = loop.time()
+        self._fault = settings.faults.drawing(settings.seed, loop.time)
+        self._service = (model.service_time or settings.latency).at
+        limited = model.requests_per_minute is not None or model.tokens_per_minute is not None
+        self._limits = ServerLimits(model) if limited else None
+        self._slowest = 1.0 + model.batch_slowdown * (model.slots - 1)
+        self._out_for = sum(outage.end - outage.start for outage in model.outages)
+        self._compose = compose
+        self._composed: LLMRequest | None = None
+        self._natural = _Size("", Usage(0, 0), FinishReason.STOP)
+        self._timer: TimerHandle | None = None
+        self._armed_for = inf
+
+    @property
+    def view(self) -> ServerView | None:
+        """The server's own view; `None` where the model keeps none."""
+        return self.machine.view
+
+    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
+        """Queue one attempt and serve it, or fail as the script, the draw for its key or the server's state says."""
+        settings = self.settings
+        draws = words(settings.seed, key.call, key.attempt, Purpose.SERVER)
+        fault = None if self._fault is None else self._fault(unit(draws[0]))
+        if key.attempt <= len(settings.script):
+            entry = settings.script[key.attempt - 1]
+            if isinstance(entry, AttemptFailure):
+                return await self._refuse(entry, draws)
+            if isinstance(entry, Answer):
+                outcome = await self._visit(request, timeouts, draws, None)
+                return entry if isinstance(outcome, Answer) else outcome
+            fault = FaultKind(entry) if entry in FAULTS else None
+        if fault is None or fault in SPOILS_THE_ANSWER:
+            return await self._visit(request, timeouts, draws, fault)
+        failure, wait = met_nothing(fault, timeouts, settings.faults)
+        if wait is None:
+            return await self._refuse(failure, draws)
+        await wait_until(self._loop, self._loop.time() + wait)
+        return failure
+
+    async def _visit(self, request: LLMRequest, timeouts: Timeouts, draws: Draws, fault: FaultKind | None) -> Outcome:
+        """Come to the server with a request, wait, and leave with the answer or without."""
+        loop = self._loop
+        now = loop.time() - self._origin
+        refusal = None if self._limits is None else self._over_limit(now, request)
+        if refusal is not None:
+            return await self._refuse(refusal, draws)
+        size = self._size(request, draws)
+        job = self._job(request, size.usage, draws)
+        if fault is not None:
+            _break(job, fault)
+        self._watch_over(job, timeouts, frozen=fault is FaultKind.STALL)
+        if not self.machine.arrive(now, job):
+            self._settle()
+            return await self._refuse(_FULL, draws)
+        job.waiter = loop.create_future()
+        bound = timeouts.first_byte
+        timer = None if bound is None else loop.call_at(self._origin + now + bound, self._no_first_byte, job, timeouts)
+        self._settle()
+        try:
+            ended_early: AttemptFailure | None = await job.waiter
+        except CancelledError:
+            self._gone(job)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if ended_early is not None:
+            return ended_early
+        if self._limits is not None:
+            self._limits.settle(estimated_tokens(request), sum(count or 0 for count in size.usage))
+        model = request.model or self.settings.model
+        answer = Answer(size.text, model, size.usage, size.finish_reason, job.first_at - now)
+        return answer if fault is None else await self._disturbed(fault, request, answer, timeouts, now)
+
+    async def _disturbed(
+        self, fault: FaultKind, request: LLMRequest, answer: Answer, timeouts: Timeouts, began: float
+    ) -> Outcome:
+        """Do what an attempt meets on the way back from the server."""
+        took = self._loop.time() - self._origin - began
+        when = timing(answer.time_to_first_token or 0.0, took, answer.usage.output_tokens)
+        outcome, end = met(fault, request, answer, when, timeouts=timeouts, faults=self.settings.faults)
+        if end > took:
+            await wait_until(self._loop, self._origin + began + end)
+        return outcome
+
+    async def _refuse(self, failure: AttemptFailure, draws: Draws) -> AttemptFailure:
+        await sleep_until(self._loop, self._loop.time() + self.settings.refusal_latency.at(unit(draws[1])))
+        return failure
+
+    def _over_limit(self, now: float, request: LLMRequest) -> AttemptFailure | None:
+        wait = None if self._limits is None else self._limits.admit(now, estimated_tokens(request))
+        if wait is None:
+            return None
+        self.machine.refuse(now)
+        return _LIMITED._replace(retry_after=wait)
+
+    # ---- what a request is to the server
+
+    def _size(self, request: LLMRequest, draws: Draws) -> _Size:
+        if request is not self._composed:  # the same request again (a workload's) has the same text and tokens
+            self._natural = _Size(*self._compose(request), FinishReason.STOP)
+            self._composed = request
+        size = self._natural
+        length, limit = self._model.output_tokens, request.max_tokens
+        if length is None and limit is None:
+            return size
+        natural = size.usage.output_tokens or 1
+        wanted = natural if length is None else max(1, round(length.at(unit(draws[2]))))
+        if limit is None or wanted <= limit:
+            return size._replace(usage=size.usage._replace(output_tokens=wanted))
+        text = size.text[: max(1, len(size.text) * limit // wanted)]
+        return _Size(text, size.usage._replace(output_tokens=limit), FinishReason.LENGTH)
+
+    def _job(self, request: LLMRequest, usage: Usage, draws: Draws) -> Job:
+        model = self._model
+        steps = max(1, (usage.output_tokens or 1) - 1)  # from the first token to the last
+        if model.decode_rate is None:
+            total = self._service(unit(draws[1]))
+            first = total * self.settings.first_token_share
+        else:
+            step = 1.0 / model.decode_rate
+            first = step if model.time_to_first_token is None else step + model.time_to_first_token.at(unit(draws[4]))
+            if model.prefill_rate is not None:
+                first += (usage.input_tokens or 0) / model.prefill_rate
+            total = first + ((usage.output_tokens or 1) - 1) * step
+        load = 0.0 if model.load_time is None else model.load_time.at(unit(draws[3]))
+        return Job(request.model or self.settings.model, first, total, (total - first) / steps, load)
+
+    # ---- the machine's effects, and the clients' patience
+
+    def _settle(self) -> None:
+        """Pass on what the machine has done, and set the timer for what it will do by itself."""
+        machine = self.machine
+        if machine.ended:
+            for job in machine.ended:
+                if not (job.waiter.done() or (job.watch is not None and job.watch.frozen)):
+                    job.waiter.set_result(None)
+            machine.ended.clear()
+        if machine.begun:
+            for job in machine.begun:
+                self._wait_for_token(job)
+            machine.begun.clear()
+        if machine.next_at < self._armed_for:  # a timer that is too early only asks again
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed_for = machine.next_at
+            self._timer = self._loop.call_at(self._origin + machine.next_at, self._wake)
+
+    def _wake(self) -> None:
+        self._armed_for, self._timer = inf, None
+        self.machine.advance(self._loop.time() - self._origin)
+        self._settle()
+
+    def _gone(self, job: Job) -> None:
+        self.machine.abandon(self._loop.time() - self._origin, job)
+        self._settle()
+
+    def _give_up(self, job: Job, failure: AttemptFailure) -> None:
+        """End an attempt whose client has run out of patience."""
+        self._gone(job)
+        if not job.waiter.done():
+            job.waiter.set_result(failure)
+
+    def _no_first_byte(self, job: Job, timeouts: Timeouts) -> None:
+        now = self._loop.time() - self._origin
+        self.machine.advance(now)
+        if job.first_at > now and not job.waiter.done():
+            self._give_up(job, no_first_byte(timeouts))
+        self._settle()
+
+    def _watch_over(self, job: Job, timeouts: Timeouts, *, frozen: bool) -> None:
+        """Make each token an event where two of them may come too far apart."""
+        patience = timeouts.between_chunks
+        if frozen or (patience is not None and job.gap * self._slowest + self._out_for > patience):
+            job.watch = _Watch(timeouts, inf if patience is None else patience, frozen)
+
+    def _wait_for_token(self, job: Job) -> None:
+        """Give up if no token has come for too long, else look again when that would be so."""
+        now = self._loop.time() - self._origin
+        watch: _Watch = job.watch
+        if job.waiter.done() or (job.state == ENDED and not watch.frozen):
+            return
+        due = (job.first_at if watch.frozen else job.last_token_at) + watch.patience
+        if due <= now:
+            self._give_up(job, stalled(watch.timeouts))
+        elif due < inf:
+            self._loop.call_at(self._origin + due, self._look_again, job)
+
+    def _look_again(self, job: Job) -> None:
+        self.machine.advance(self._loop.time() - self._origin)
+        self._settle()
+        self._wait_for_token(job)
+
+
+def _break(job: Job, fault: FaultKind) -> None:
+    """Let a fault of the stream make the work useless; an error and a cut end it half-way."""
+    job.broken = fault in _USELESS
+    if fault in _HALF_WAY:
+        job.total = (job.first + job.total) / 2
+
+
+_HALF_WAY = (FaultKind.CUT, FaultKind.ERROR_IN_STREAM)
+_USELESS = (*_HALF_WAY, FaultKind.STALL, FaultKind.NO_END_MARKER)
+_FULL = AttemptFailure(FailureReason.OVERLOADED, "the server is busy: too many requests are waiting", 503)
+_LIMITED = AttemptFailure(FailureReason.RATE_LIMITED, "the server's rate limit is used up; wait for Retry-After", 429)

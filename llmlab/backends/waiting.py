@@ -1,0 +1,19 @@
+"""Waiting until a time that may be never."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from llmlab.core.timers import sleep_until
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+
+async def wait_until(loop: AbstractEventLoop, when: float) -> None:
+    """Wait until the loop's clock shows `when`; at once if it does already, and for ever if that is `inf`."""
+    if when == inf:
+        await loop.create_future()  # nothing comes any more; only a timeout or a cancellation ends this
+    if when > loop.time():
+        await sleep_until(loop, when)
