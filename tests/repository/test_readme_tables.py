@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from llmlab.backends.distributions import Lognormal
+from llmlab.backends.faults import Faults
 from llmlab.core import policy
 from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, columns_table
+from llmlab.core.limits import RateLimit
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.vocabulary import reasons_table
-from llmlab.llms import LOCAL_POLICY
+from llmlab.llms import LOCAL_POLICY, LocalLLM, MockLLM
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,9 +42,14 @@ def rows_of_the_defaults() -> dict[str, str]:
     return {name.strip("` "): default for names, default, _ in rows for name in names.split(",")}
 
 
+SUBJECTS = {"RateLimit": RateLimit(), "MockLLM": MockLLM().backend, "LocalLLM": LocalLLM().backend}
+"""Whose defaults stand in the table beside those of `ClientPolicy`."""
+
+
 def value(path: str) -> object:
-    found: object = ClientPolicy()
-    for name in path.split("."):
+    first, _, rest = path.partition(".")
+    found: object = SUBJECTS.get(first, ClientPolicy())
+    for name in (rest if first in SUBJECTS else path).split("."):
         found = getattr(found, name)
     return found
 
@@ -53,6 +61,10 @@ def test_the_defaults_are_what_their_table_says(path):
         backoff = ClientPolicy().retry.backoff
         assert said == f"{backoff.base:g} s doubling to {backoff.maximum:g} s"
         assert backoff.factor == 2
+    elif isinstance(default, Lognormal):
+        assert said == f"lognormal, median {default.median:g} s, sigma {default.sigma:g}"
+    elif default == Faults():
+        assert said == "none"
     elif default is None:
         assert said in {"none", "all retryable reasons"}
     elif isinstance(default, bool):
@@ -64,7 +76,7 @@ def test_the_defaults_are_what_their_table_says(path):
 
 
 def test_every_setting_of_a_policy_stands_in_the_table_of_defaults():
-    listed = {path.split(".")[0] for path in rows_of_the_defaults()}
+    listed = {path.split(".")[0] for path in rows_of_the_defaults()} - set(SUBJECTS)
     assert listed == set(ClientPolicy.model_fields)
 
 
