@@ -22,7 +22,7 @@ The defaults of every policy and of a bare `MockLLM()` and `LocalLLM()`, each wi
 | `adaptive_concurrency` | none | it takes the place of `max_concurrency` where the right number is not known |
 | `hedging` | none | it sends more than was asked for, which costs money |
 | `RateLimit.burst` | 1 | attempts are spaced evenly, so no window of `per` seconds ever holds more than `requests` |
-| `MockLLM.latency` | lognormal, median 0.8 s, sigma 0.5 | what short answers of a healthy server look like: half above, and a tail |
+| `MockLLM.latency` | lognormal, median 0.8 s, sigma 0.5 | what short answers of a healthy server take |
 | `MockLLM.faults` | none | what fails, and how often, is for the experiment to say |
 | `MockLLM.seed` | 0 | a laboratory repeats itself; other clients take their jitter from the operating system |
 | `LocalLLM.base_url` | none | `OLLAMA_HOST` says where the server is, else it is on this machine at port 11434 |
