@@ -8,6 +8,7 @@ from llmlab.analysis.frames import (
     concat_frames,
     dtype_of,
     parameter_columns,
+    server_frame,
 )
 from llmlab.analysis.metrics import (
     SUMMARY_ATTEMPT_COLUMNS,
@@ -47,6 +48,7 @@ __all__ = [
     "percentile_intervals",
     "rate_by_fate",
     "rate_by_reason",
+    "server_frame",
     "summary",
     "values_needed",
     "wilson",

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from llmlab.backends.server_view import SERVER_COLUMNS
+from llmlab.core.event_log import ColumnTable
 from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, Column
 from llmlab.core.vocabulary import Fate
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable, Mapping
 
-    from llmlab.core.event_log import ColumnTable, EventLog
+    from llmlab.backends.server_view import ServerView
+    from llmlab.core.event_log import EventLog
 
 DERIVED_ATTEMPT_COLUMNS: tuple[Column, ...] = (
     Column("latency_s", "float", "s", "from its start to its end, however it ended: `ended_at_s - started_at_s`"),
@@ -63,6 +66,14 @@ def calls_frame(log: EventLog) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False)
 
 
+def server_frame(view: ServerView | None) -> pd.DataFrame:
+    """Return a simulated server's own view, in order of time: each row holds until the next row's time.
+
+    Columns: `SERVER_COLUMNS`. The frame is a copy, and has no rows where there is no view.
+    """
+    return pd.DataFrame(_columns(ColumnTable(SERVER_COLUMNS) if view is None else view.table()), copy=False)
+
+
 def concat_frames(
     frames: Iterable[pd.DataFrame], parameters: Iterable[Mapping[str, object]] | None = None
 ) -> pd.DataFrame:
@@ -94,7 +105,7 @@ def concat_frames(
 
 def parameter_columns(frame: pd.DataFrame) -> list[str]:
     """Return the columns that are declared nowhere, in order: the parameters, seeds and replicates of runs."""
-    declared = (*ATTEMPT_COLUMNS, *DERIVED_ATTEMPT_COLUMNS, *CALL_COLUMNS, *DERIVED_CALL_COLUMNS)
+    declared = (*ATTEMPT_COLUMNS, *DERIVED_ATTEMPT_COLUMNS, *CALL_COLUMNS, *DERIVED_CALL_COLUMNS, *SERVER_COLUMNS)
     known = {column.name for column in declared}
     return [str(name) for name in frame.columns if name not in known]
 

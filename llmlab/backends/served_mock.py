@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from llmlab.backends.fault_effects import met, met_nothing, no_first_byte, stalled, timing
 from llmlab.backends.faults import FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults
-from llmlab.backends.server_limits import ServerLimits
 from llmlab.backends.server_job import ENDED, Job
+from llmlab.backends.server_limits import ServerLimits
 from llmlab.backends.server_machine import ServerMachine
 from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure

@@ -15,6 +15,7 @@ from pydantic import Field, SkipValidation
 
 from llmlab import virtual_time
 from llmlab.backends.mock import MockBackend
+from llmlab.backends.server_view import ServerView
 from llmlab.backends.with_faults import WithFaults
 from llmlab.core.client import AsyncClient
 from llmlab.core.event_log import EventLog
@@ -75,16 +76,18 @@ class Experiment(Settings):
         """Run it and return the raw events; `done` is called after each call, on the thread that runs them."""
         began = time.perf_counter()
         main = self._main(done)
-        log, started = virtual_time.run(main) if self.simulated else LoopThread.shared().run(main)
-        return RunLog(log, started, time.perf_counter() - began)
+        log, started, server = virtual_time.run(main) if self.simulated else LoopThread.shared().run(main)
+        return RunLog(log, started, time.perf_counter() - began, server)
 
-    async def _main(self, done: Callable[[], object] | None) -> tuple[EventLog, float]:
+    async def _main(self, done: Callable[[], object] | None) -> tuple[EventLog, float, ServerView | None]:
         log = EventLog()
         client = AsyncClient(seeded(self.backend, self.seed), self.policy, observers=[log], seed=self.seed)
         started = asyncio.get_running_loop().time()
         async with client:
-            await self.workload.run(client.flow(), seed=self.seed, done=done)
-        return log, started
+            flow = client.flow()
+            await self.workload.run(flow, seed=self.seed, done=done)
+            server = getattr(flow.backend, "view", None)
+        return log, started, server if isinstance(server, ServerView) else None
 
 
 @functools.singledispatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmlab.analysis.frames import attempts_frame, calls_frame, concat_frames
+from llmlab.analysis.frames import attempts_frame, calls_frame, concat_frames, server_frame
 from llmlab.analysis.metrics import summary
 
 if TYPE_CHECKING:
@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from llmlab.backends.server_view import ServerView
     from llmlab.core.event_log import EventLog
 
 
 class RunLog(NamedTuple):
     """What one run recorded.
 
-    `started_at_s` is when it began, on its loop's clock; `wall_s` how long it took, in real seconds.
+    `started_at_s` is when it began, on its loop's clock; `wall_s` how long it took, in real seconds; `server` is the
+    simulated server's own view, where there is one.
     """
 
     log: EventLog
     started_at_s: float
     wall_s: float
+    server: ServerView | None = None
 
 
 class Run(NamedTuple):
@@ -71,6 +74,14 @@ class SweepResult:
         """
         return self._frame(calls_frame)
 
+    @cached_property
+    def server(self) -> pd.DataFrame:
+        """The simulated servers' own view: the swept settings, `replicate`, `seed`, then `SERVER_COLUMNS`.
+
+        A row holds until the next one of its run. There are no rows of a run without a `ServerModel`.
+        """
+        return concat_frames([server_frame(run.record.server) for run in self.runs], self._labels())
+
     def _frame(self, make: Callable[[EventLog], pd.DataFrame]) -> pd.DataFrame:
         frames = []
         for run in self.runs:
@@ -79,8 +90,10 @@ class SweepResult:
                 clocks = [name for name in frame.columns if name.endswith("_at_s")]
                 frame[clocks] -= run.record.started_at_s
             frames.append(frame)
-        labels = [{**run.settings, "replicate": run.replicate, "seed": run.seed} for run in self.runs]
-        return concat_frames(frames, labels)
+        return concat_frames(frames, self._labels())
+
+    def _labels(self) -> list[dict[str, Any]]:
+        return [{**run.settings, "replicate": run.replicate, "seed": run.seed} for run in self.runs]
 
     def summary(self, by: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Return headline numbers for each group of calls; see `llmlab.analysis.metrics.summary`.
