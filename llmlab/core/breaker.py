@@ -51,35 +51,43 @@ class CircuitBreaker(Settings):
 
 
 class BreakerState:
-    """A breaker at work. Every attempt that `allow` lets pass must be ended by one `record` or one `forget`."""
+    """A breaker at work. Every attempt that `allow` lets pass must be ended by one `record` or one `forget`.
 
-    __slots__ = ("_opened_at", "_probes_answered", "_probes_out", "_slices", "breaker", "state")
+    An attempt that was let pass before the last change of state says nothing of the state after it: a slow failure
+    from before the outage's end must not end a probe. `allow` therefore returns a ticket, which `record` and `forget`
+    take back; without one the attempt counts as let pass in the present state.
+    """
+
+    __slots__ = ("_epoch", "_open_until", "_probes_answered", "_probes_out", "_slices", "breaker", "state")
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self.breaker = breaker
         self.state: Literal["closed", "open", "half_open"] = "closed"
-        self._opened_at = 0.0
+        self._epoch = 1
+        self._open_until = 0.0
         self._probes_out = self._probes_answered = 0
         self._slices: deque[list[float]] = deque()  # [start, attempts, failures], oldest first
 
-    def allow(self, now: float) -> bool:
-        """Whether an attempt may be sent now."""
-        if self.state == "open" and now - self._opened_at >= self.breaker.open_for:
-            self.state = "half_open"
-            self._probes_out = self._probes_answered = 0
+    def allow(self, now: float) -> int:
+        """Return a ticket, 1 or more, if an attempt may be sent now, else 0."""
+        # The time `wait` has named is compared, not the time passed: the two can differ by a rounding.
+        if self.state == "open" and now >= self._open_until:
+            self._enter("half_open")
         if self.state == "closed":
-            return True
+            return self._epoch
         if self.state == "half_open" and self._probes_out + self._probes_answered < self.breaker.probes:
             self._probes_out += 1
-            return True
-        return False
+            return self._epoch
+        return 0
 
     def wait(self, now: float) -> float:
         """Return the seconds until an attempt may pass; 0 where one may pass now, or a probe is out."""
-        return max(0.0, self._opened_at + self.breaker.open_for - now) if self.state == "open" else 0.0
+        return max(0.0, self._open_until - now) if self.state == "open" else 0.0
 
-    def record(self, now: float, *, sick: bool) -> None:
+    def record(self, now: float, *, sick: bool, ticket: int | None = None) -> None:
         """An attempt that was allowed has ended; `sick` says whether it tells of a server in trouble."""
+        if ticket is not None and ticket != self._epoch:
+            return
         if self.state == "half_open" and self._probes_out:
             self._probes_out -= 1
             if sick:
@@ -87,14 +95,13 @@ class BreakerState:
             else:
                 self._probes_answered += 1
                 if self._probes_answered >= self.breaker.probes:
-                    self.state = "closed"
-                    self._slices.clear()
+                    self._enter("closed")
         elif self.state == "closed":
             self._count(now, sick=sick)
 
-    def forget(self) -> None:
+    def forget(self, ticket: int | None = None) -> None:
         """An attempt that was allowed was given up (cancelled) and says nothing."""
-        if self.state == "half_open" and self._probes_out:
+        if self.state == "half_open" and self._probes_out and ticket in {None, self._epoch}:
             self._probes_out -= 1
 
     def _count(self, now: float, *, sick: bool) -> None:
@@ -108,10 +115,16 @@ class BreakerState:
         if sick:
             attempts = sum(one[1] for one in slices)
             failures = sum(one[2] for one in slices)
-            if attempts >= breaker.minimum_attempts and failures >= breaker.failure_ratio * attempts:
+            # 1e-9: three of thirty are a tenth, although 0.1 * 30 is more than 3
+            if attempts >= breaker.minimum_attempts and failures >= breaker.failure_ratio * attempts - 1e-9:
                 self._open(now)
 
     def _open(self, now: float) -> None:
-        self.state = "open"
-        self._opened_at = now
+        self._enter("open")
+        self._open_until = now + self.breaker.open_for
+
+    def _enter(self, state: Literal["closed", "open", "half_open"]) -> None:
+        self.state = state
+        self._epoch += 1
+        self._probes_out = self._probes_answered = 0
         self._slices.clear()
