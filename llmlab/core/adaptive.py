@@ -32,8 +32,8 @@ class AdaptiveConcurrency(Settings):
     """What an overload multiplies the limit by; several within one latency of each other count once."""
     tolerance: float = Field(default=1.5, ge=1)
     """Gradient: how much slower than usual is still as usual."""
-    headroom: float = Field(default=2.0, ge=0)
-    """Gradient: attempts that may queue at the server."""
+    headroom: float = Field(default=2.0, gt=0)
+    """Gradient: attempts that may queue at the server; by this the limit grows while the latency is as usual."""
     smoothing: float = Field(default=0.2, gt=0, le=1)
     """Gradient: the share of a new value in the limit."""
 
@@ -53,7 +53,7 @@ class AdaptiveLimit:
     def __init__(self, settings: AdaptiveConcurrency) -> None:
         self.settings = settings
         self._value = float(settings.initial)
-        self._long = math.nan
+        self._long = 0.0  # not known yet
         self._deaf_until = -math.inf
 
     @property
@@ -70,6 +70,8 @@ class AdaptiveLimit:
             in_flight: attempts that were in flight, this one included.
             overloaded: whether it tells of a server that has too much to do (a timeout, 429, 503, ...).
         """
+        if not 0.0 <= latency < math.inf:  # a time that is none would make it deaf for ever
+            latency = 0.0
         if overloaded:
             if now >= self._deaf_until:
                 self._deaf_until = now + latency
@@ -83,7 +85,8 @@ class AdaptiveLimit:
 
     def _follow_gradient(self, latency: float, in_flight: int) -> None:
         settings = self.settings
-        self._long = latency if math.isnan(self._long) else self._long + 0.01 * (latency - self._long)
+        # An answer that took no time at all (from a cache) is no yardstick: nothing would ever be as fast again.
+        self._long = self._long + 0.01 * (latency - self._long) if self._long > 0.0 else latency
         if self._long > 2.0 * latency:  # a past overload must not pass for normal
             self._long *= 0.95
         if 2 * in_flight < self.limit:
