@@ -8,6 +8,7 @@ cuts the tail for a small extra load, P(T > t) = S(t) S(t - d) for t > d (Dean a
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import deque
 from typing import Any
@@ -30,13 +31,17 @@ class Hedging(Settings):
     """Latencies that must be known before a percentile means anything; until then there is no hedging."""
 
     def model_post_init(self, _context: Any) -> None:
-        """Refuse to guess which of the two is meant."""
+        """Refuse to guess which of the two is meant, and a percentile that would never be known."""
         if (self.delay is None) == (self.percentile is None):
             raise ValueError("give either a delay (seconds) or a percentile (0 to 1) after which to hedge")
+        if self.at_least > self.remember:
+            raise ValueError(
+                f"at_least must be no more than remember, got {self.at_least} and {self.remember}: it would never hedge"
+            )
 
 
 class HedgeDelay:
-    """The delay as it stands, from the latencies of answered attempts."""
+    """The delay as it stands, from the latencies of the first attempts of races."""
 
     __slots__ = ("_recent", "_sorted", "hedging")
 
@@ -46,8 +51,12 @@ class HedgeDelay:
         self._sorted: list[float] = []
 
     def record(self, latency: float) -> None:
-        """An attempt was answered after `latency` seconds."""
-        if self.hedging.percentile is None:
+        """Learn from the first attempt of a race, answered after `latency` seconds or overtaken by its hedge then.
+
+        An overtaken attempt counts with the time it had taken so far: that is above the percentile, as its full time
+        would be. Left out, the slow would be missing, the percentile would fall, and hedges would become ever more.
+        """
+        if self.hedging.percentile is None or not math.isfinite(latency):  # NaN would unsort the rest
             return
         self._recent.append(latency)
         insort(self._sorted, latency)
@@ -60,4 +69,6 @@ class HedgeDelay:
             return self.hedging.delay
         if len(self._sorted) < self.hedging.at_least:
             return None
-        return self._sorted[min(len(self._sorted) - 1, int(self.hedging.percentile * len(self._sorted)))]
+        # 1e-9: the 0.29 quantile of a hundred has 29 below it, although 0.29 * 100 is less than 29
+        below = int(self.hedging.percentile * len(self._sorted) + 1e-9)
+        return self._sorted[min(len(self._sorted) - 1, below)]
