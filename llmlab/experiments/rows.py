@@ -114,7 +114,7 @@ def _csv_rows(path: Path, column: str, max_line_bytes: int) -> Iterator[tuple[st
             place, width = _place(column, cells, where), len(cells)
         elif len(cells) != width:
             raise SettingsError(
-                f"{where}: {len(cells)} cells, but the first row has {width}; a text with a comma needs quotes"
+                f"{where}: the number of cells is {len(cells)}, in the first row {width}; quote texts with commas"
             )
         else:
             yield where, cells[place]

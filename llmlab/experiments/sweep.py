@@ -109,14 +109,17 @@ class Sweep(Settings):
             progress: whether to show a progress bar, with the time left.
         """
         runs: list[Run] = []
-        calls = sum(experiment.workload.calls for _, _, experiment in self.runs())
-        with tqdm(total=calls, disable=not progress, unit="call", dynamic_ncols=True, delay=0.5) as bar:
+        counts = [experiment.workload.calls for _, _, experiment in self.runs()]
+        known = [count for count in counts if count is not None]
+        counted = len(known) == len(counts)  # a workload that ends by its duration does not say how many calls it makes
+        total, unit = (sum(known), "call") if counted else (len(counts), "run")
+        with tqdm(total=total, disable=not progress, unit=unit, dynamic_ncols=True, delay=0.5) as bar:
             try:
                 for settings, replicate, experiment in self.runs():
                     bar.set_postfix_str(f"run {len(runs) + 1} of {len(self)}", refresh=False)
-                    if experiment.simulated:
+                    if experiment.simulated or not counted:
                         record = experiment.record()
-                        bar.update(experiment.workload.calls)
+                        bar.update(counts[len(runs)] if counted else 1)
                     else:
                         record = experiment.record(done=partial(bar.update, 1))
                     runs.append(Run(settings, replicate, experiment.seed, record))

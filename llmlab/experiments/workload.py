@@ -3,21 +3,23 @@
 A *closed* workload has users who wait for their answer before they ask again, so a slow server slows its own load. An
 *open* one keeps its schedule whatever the server does, and a call's latency counts from its scheduled start (no
 coordinated omission). The n-th call always has the number n, whoever makes it, so its draws are the same under every
-policy.
+policy. Look next at `arrivals.py` (how an open workload's calls are spread), `rates.py` (how its rate changes) and
+`prompts.py` (what is asked, from a file).
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from llmlab.core.chance import Purpose, uniform
 from llmlab.core.messages import LLMRequest, to_request
 from llmlab.core.settings import Settings
 from llmlab.core.timers import sleep_until
+from llmlab.experiments.arrivals import Arrivals, PoissonArrivals, TraceArrivals
+from llmlab.experiments.rates import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -82,14 +84,25 @@ class ClosedLoop(Settings):
 
 
 class OpenLoop(Settings):
-    """Calls that arrive at `rate` per second, whatever the server does, until `calls` have arrived."""
+    """Calls that arrive at `rate` per second, whatever the server does.
+
+        OpenLoop(rate=5)  # 1000 calls, Poisson
+        OpenLoop(rate=5, duration=300, arrivals=BurstyArrivals(cv=3))
+        OpenLoop(rate=RateSteps(points=[(0, 5), (20, 50), (30, 5)]), duration=60)
+        OpenLoop(arrivals=TraceArrivals.read("calls.csv"))
+
+    They stop at the first bound that is given: a number of `calls`, a `duration`, or a trace's end.
+    """
 
     kind: Literal["open"] = "open"
-    calls: int = Field(default=1000, ge=1)
-    rate: float = Field(default=5.0, gt=0)
-    """Calls per second."""
-    arrivals: Literal["poisson", "constant"] = "poisson"
-    """Independent arrivals (exponential gaps), or evenly spaced ones."""
+    calls: int | None = Field(default=1000, ge=1)
+    """The most calls; `None` is no bound, and the default where there is a duration. Of a trace it is its length."""
+    rate: Rate | None = 5.0
+    """Calls per second, or a `RateSteps` or `RateRamp` over time; `None` for a trace, which says it itself."""
+    arrivals: Arrivals = PoissonArrivals()
+    """How calls are spread: "poisson", "constant", "bursty", or `PoissonArrivals` and its like with their settings."""
+    duration: float | None = Field(default=None, gt=0)
+    """Seconds in which calls arrive; those still open at its end are finished. `None` is no bound."""
     requests: Requests = _HELLO
     """What is asked: call n asks number n modulo their count. Plain texts are prompts."""
 
@@ -98,32 +111,55 @@ class OpenLoop(Settings):
         def __init__(
             self,
             *,
-            calls: int = 1000,
-            rate: float = 5.0,
-            arrivals: Literal["poisson", "constant"] = "poisson",
+            calls: int | None = 1000,
+            rate: Rate | None = 5.0,
+            arrivals: Arrivals | Literal["poisson", "constant", "bursty"] = ...,
+            duration: float | None = None,
             requests: str | LLMRequest | Sequence[str | LLMRequest] = ...,
         ) -> None: ...
+
+    def model_post_init(self, _context: Any) -> None:
+        """Settle the defaults that depend on other settings, and refuse what has no end or two rates."""
+        given = self.model_fields_set  # without what is settled here, so that replace() settles it anew
+        if not isinstance(self.arrivals, TraceArrivals):
+            if self.duration is not None and "calls" not in given:
+                self.__dict__["calls"] = None
+            if self.calls is None and self.duration is None:
+                raise ValueError("arrivals need an end: give a number of calls, or a duration in seconds")
+            if self.rate is None:
+                raise ValueError("rate must be given, in calls per second, except for recorded arrivals")
+            return
+        length = len(self.arrivals.recorded)
+        if "calls" not in given:
+            self.__dict__["calls"] = length if self.duration is None else None
+        if "rate" not in given:
+            self.__dict__["rate"] = None
+        if self.rate is not None:
+            raise ValueError("rate must be None for recorded arrivals; set arrivals.speed to replay them faster")
+        if self.calls is not None and self.calls > length:
+            raise ValueError(f"calls must be {length} or less, which is the trace's length, got {self.calls}")
+
+    def times(self, seed: int) -> Iterator[float]:
+        """Yield when calls arrive, in seconds since the start: the same for the same seed, whatever happens."""
+        times = self.arrivals.times(seed) if self.rate is None else self.arrivals.times(seed, self.rate)
+        end = self.duration
+        return islice(times if end is None else takewhile(lambda time: time < end, times), self.calls)
 
     async def run(self, flow: Flow, *, seed: int, done: Callable[[], object] | None = None) -> None:
         """Make all calls; returns when the last has ended. `done` is called after each."""
         loop = flow.loop
-        at = loop.time()
+        start = loop.time()
         requests, count = self.requests, len(self.requests)
         calls = _Calls()
         try:
-            for number in range(self.calls):
-                at += self._gap(seed, number)
+            for number, time in enumerate(self.times(seed)):
+                at = start + time
                 if at > loop.time():
                     await sleep_until(loop, at)
                 calls.begin(loop, _one(flow, requests[number % count], number, at, done))
             await calls.all_done()
         finally:
             await calls.stop()
-
-    def _gap(self, seed: int, number: int) -> float:
-        if self.arrivals == "constant":
-            return 1.0 / self.rate
-        return -math.log1p(-uniform(seed, number, 0, Purpose.WORKLOAD)) / self.rate
 
 
 async def _one(flow: Flow, request: LLMRequest, number: int, arrived: float, done: Callable[[], object] | None) -> None:

@@ -1,5 +1,8 @@
 import asyncio
+import math
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,9 +19,13 @@ from llmlab import (
     OpenLoop,
     SettingsError,
 )
+from llmlab.experiments.arrivals import BurstyArrivals, ConstantArrivals, PoissonArrivals, TraceArrivals
+from llmlab.experiments.rates import RateRamp, RateSteps
 from llmlab.virtual_time import run
 
 PATIENT = ClientPolicy(attempt_timeout=None, total_timeout=None)
+TRACE = TraceArrivals(recorded=[0, 0.5, 0.5, 3])
+SPIKE = RateSteps(points=[(0, 5), (20, 50), (30, 5)])
 
 
 @settings(max_examples=30)
@@ -78,6 +85,104 @@ def test_poisson_arrivals_have_the_rate_and_spread_of_theory():
     assert gaps.std() == pytest.approx(0.2, rel=0.08)
 
 
+def arrived(workload, seed=0, backend=MockBackend(latency=0.0)):  # noqa: B008 - frozen
+    calls = Experiment(backend=backend, workload=workload, seed=seed).run().calls
+    return calls.sort_values("call")["arrived_at_s"].to_list()
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        OpenLoop(calls=50),
+        OpenLoop(calls=50, arrivals="bursty", rate=SPIKE),
+        OpenLoop(duration=4, arrivals="constant", rate=RateRamp(points=[(0, 0), (4, 10)])),
+        OpenLoop(arrivals=TRACE),
+        OpenLoop(arrivals=TRACE.replace(speed=0.5), duration=5),
+        OpenLoop(rate=0.001, duration=0.001),
+    ],
+)
+def test_calls_arrive_when_the_schedule_says_whatever_the_server_does(workload):
+    schedule = list(workload.times(3))
+    assert arrived(workload, 3) == schedule
+    assert arrived(workload, 3, MockBackend(latency=30.0, overload_probability=0.5)) == schedule
+    assert all(earlier <= later for earlier, later in pairwise(schedule))
+
+
+def test_a_duration_bounds_arrivals_and_not_the_calls_that_are_open_at_its_end():
+    workload = OpenLoop(rate=2.0, duration=10, arrivals="constant")
+    assert workload.calls is None
+    calls = Experiment(backend=MockBackend(latency=5.0), policy=PATIENT, workload=workload).run().calls
+    assert len(calls) == 19, "the one at t=10 comes too late"
+    assert calls["ended_at_s"].max() == 9.5 + 5
+    assert len(list(OpenLoop(rate=2.0, duration=10, calls=4).times(0))) == 4
+    assert len(list(OpenLoop(rate=2.0, duration=1e9, calls=4).times(0))) == 4
+
+
+def test_a_trace_bounds_itself():
+    assert (OpenLoop(arrivals=TRACE).calls, OpenLoop(arrivals=TRACE).rate) == (4, None)
+    assert list(OpenLoop(arrivals=TRACE, calls=2).times(0)) == [0, 0.5]
+    assert list(OpenLoop(arrivals=TRACE, duration=3).times(0)) == [0, 0.5, 0.5]
+    longer = TraceArrivals(recorded=range(9))
+    assert OpenLoop(arrivals=TRACE).replace(arrivals=longer).calls == 9
+    assert OpenLoop(arrivals=TRACE).replace(arrivals="poisson") == OpenLoop()
+    assert OpenLoop(duration=3).replace(duration=None) == OpenLoop()
+
+
+def test_a_spike_of_the_rate_reaches_the_client():
+    times = np.array(arrived(OpenLoop(rate=SPIKE, duration=60), seed=2))
+    counts = np.histogram(times, [0, 20, 30, 60])[0]
+    assert counts == pytest.approx([100, 500, 150], rel=0.25)
+
+
+class Stalls:
+    """Theory case 9 (Gil Tene, coordinated omission): 1 ms a request, but from t=100 to t=200 no answer."""
+
+    simulated = True
+
+    async def attempt(self, request, *, timeouts, key):
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep((200 - now if 100 <= now < 200 else 0) + 0.001)
+        return Answer("ok")
+
+
+def test_an_open_workload_does_not_omit_the_calls_that_a_stall_would_have_met():
+    """A closed loop asks 100 times a second until it meets the stall, once; an open one meets it 10,000 times."""
+
+    def mean_latency(workload):
+        calls = Experiment(backend=Stalls(), policy=PATIENT, workload=workload).run().calls
+        return (calls["ended_at_s"] - calls["arrived_at_s"]).mean()
+
+    closed = mean_latency(ClosedLoop(calls=10_001, users=1, think_time=0.009))
+    assert closed == pytest.approx((10_000 * 0.001 + 100) / 10_001, rel=1e-3)
+    assert closed == pytest.approx(0.011, abs=2e-4)
+    assert mean_latency(OpenLoop(rate=100, arrivals="constant", duration=200)) == pytest.approx(25.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        ClosedLoop(calls=5, users=2, think_time=1.5, requests=["a", LLMRequest(prompt="b", stop="c")]),
+        OpenLoop(),
+        OpenLoop(calls=5, rate=3.0, arrivals="constant", requests="a"),
+        OpenLoop(duration=300, arrivals=BurstyArrivals(cv=2.5)),
+        OpenLoop(duration=300, calls=5, rate=SPIKE),
+        OpenLoop(rate=RateRamp(points=[(0, 1), (2, 3)], scale=2), arrivals=PoissonArrivals()),
+        OpenLoop(arrivals=TRACE),
+        OpenLoop(arrivals=TRACE, duration=2.0),
+    ],
+)
+def test_every_workload_survives_its_own_dump_and_json(workload):
+    assert type(workload)(**workload.model_dump()) == workload
+    assert type(workload).model_validate_json(workload.model_dump_json()) == workload
+    assert Experiment(workload=workload.model_dump()).workload == workload
+    assert workload.replace(requests="x").replace(requests=workload.requests) == workload
+
+
+def test_arrivals_are_taken_by_name():
+    assert OpenLoop(arrivals="constant").arrivals == ConstantArrivals()
+    assert OpenLoop(arrivals="bursty").arrivals == BurstyArrivals(cv=3)
+
+
 @given(st.integers(1, 5), st.integers(1, 20), st.integers(1, 4))
 @settings(max_examples=20)
 def test_call_n_asks_request_n_whoever_makes_it(users, calls, requests):
@@ -133,7 +238,43 @@ def test_requests_are_taken_as_texts_or_requests():
         (lambda: ClosedLoop(calls=0), "calls must be 1 or more, got 0"),
         (lambda: ClosedLoop(think_time=-1), "think_time must be 0 or more, got -1"),
         (lambda: OpenLoop(rate=0), "rate must be more than 0, got 0"),
-        (lambda: OpenLoop(arrivals="bursty"), "arrivals must be one of 'poisson' or 'constant', got 'bursty'"),
+        (lambda: OpenLoop(rate=-2.5), "rate must be more than 0, got -2.5"),
+        (lambda: OpenLoop(rate=math.inf), "rate must be a finite number, got inf"),
+        (lambda: OpenLoop(rate=10**400), "rate must be a finite number, got 1"),
+        (
+            lambda: OpenLoop(rate="fast"),
+            "rate must be a number of calls per second, a RateRamp or a RateSteps, got 'fa",
+        ),
+        (lambda: OpenLoop(rate=True), "rate must be a number of calls per second, a RateRamp or a RateSteps, got True"),
+        (
+            lambda: OpenLoop(rate={"kind": "step"}),
+            "rate: 'step' is not a kind of rate; did you mean 'steps'? valid: ramp",
+        ),
+        (
+            lambda: OpenLoop(rate={"kind": "steps", "point": []}),
+            "rate: RateSteps has no setting 'point'; did you mean 'p",
+        ),
+        (lambda: OpenLoop(rate={"points": []}), "rate: must say of which 'kind' it is; valid: ramp, steps"),
+        (lambda: OpenLoop(rate=None), "rate must be given, in calls per second, except for recorded arrivals"),
+        (
+            lambda: OpenLoop(arrivals="burst"),
+            "arrivals: 'burst' is not a kind of arrivals; did you mean 'bursty'? valid: b",
+        ),
+        (lambda: OpenLoop(arrivals="trace"), "arrivals: TraceArrivals needs 'recorded'"),
+        (lambda: OpenLoop(arrivals=3), "arrivals must be"),
+        (
+            lambda: OpenLoop(arrivals={"kind": "bursty", "vc": 2}),
+            "arrivals: BurstyArrivals has no setting 'vc'; did you m",
+        ),
+        (lambda: OpenLoop(arrivals=TRACE, rate=5), "rate must be None for recorded arrivals; set arrivals.speed"),
+        (lambda: OpenLoop(arrivals=TRACE, calls=9), "calls must be 4 or less, which is the trace's length, got 9"),
+        (lambda: OpenLoop(calls=None), "arrivals need an end: give a number of calls, or a duration in seconds"),
+        (lambda: OpenLoop(duration=0), "duration must be more than 0, got 0"),
+        (lambda: OpenLoop(durations=3), "OpenLoop has no setting 'durations'; did you mean 'duration'?"),
+        (
+            lambda: Experiment(workload={"kind": "open", "arival": 1}),
+            "workload.open: OpenLoop has no setting 'arival'; d",
+        ),
         (lambda: ClosedLoop(requests=[]), "requests must"),
         (lambda: ClosedLoop(requests=[5]), "requests.0 must be"),
         (lambda: ClosedLoop(rate=1), "ClosedLoop has no setting 'rate'"),
