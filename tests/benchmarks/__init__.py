@@ -1,0 +1,1 @@
+"""Benchmarks: run by hand (see each package's docstring), never by the test suite."""
