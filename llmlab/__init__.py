@@ -52,7 +52,10 @@ if TYPE_CHECKING:
     from llmlab.core.retry import Backoff, RetryPolicy
     from llmlab.core.settings import SettingsError
     from llmlab.core.vocabulary import FailureReason, Fate, FinishReason
+    from llmlab.experiments.arrivals import BurstyArrivals, ConstantArrivals, PoissonArrivals, TraceArrivals
     from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.prompts import prompts
+    from llmlab.experiments.rates import RateRamp, RateSteps
     from llmlab.experiments.sweep import Sweep
     from llmlab.experiments.sweep_result import SweepResult
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
@@ -78,7 +81,10 @@ _HOME = {
     "llmlab.core.retry": ("Backoff", "RetryPolicy"),
     "llmlab.core.settings": ("SettingsError",),
     "llmlab.core.vocabulary": ("FailureReason", "Fate", "FinishReason"),
+    "llmlab.experiments.arrivals": ("BurstyArrivals", "ConstantArrivals", "PoissonArrivals", "TraceArrivals"),
     "llmlab.experiments.experiment": ("Experiment",),
+    "llmlab.experiments.prompts": ("prompts",),
+    "llmlab.experiments.rates": ("RateRamp", "RateSteps"),
     "llmlab.experiments.sweep": ("Sweep",),
     "llmlab.experiments.sweep_result": ("SweepResult",),
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
@@ -100,11 +106,13 @@ __all__ = [
     "Backend",
     "Backoff",
     "Burst",
+    "BurstyArrivals",
     "CallEvent",
     "Client",
     "ClientPolicy",
     "ClosedLoop",
     "Constant",
+    "ConstantArrivals",
     "Empirical",
     "EventLog",
     "Experiment",
@@ -129,18 +137,23 @@ __all__ = [
     "OllamaBackend",
     "OpenLoop",
     "Outage",
+    "PoissonArrivals",
     "Ramp",
     "RateLimit",
+    "RateRamp",
+    "RateSteps",
     "RetryPolicy",
     "ServerModel",
     "SettingsError",
     "Sweep",
     "SweepResult",
     "Timeouts",
+    "TraceArrivals",
     "Uniform",
     "Usage",
     "Window",
     "WithFaults",
+    "prompts",
 ]
 
 

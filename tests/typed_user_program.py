@@ -11,6 +11,7 @@ from llmlab import (
     AsyncMockLLM,
     AttemptFailure,
     AttemptKey,
+    BurstyArrivals,
     Client,
     ClientPolicy,
     ClosedLoop,
@@ -24,10 +25,14 @@ from llmlab import (
     Lognormal,
     MockBackend,
     MockLLM,
+    OpenLoop,
+    RateRamp,
     RetryPolicy,
     Sweep,
     Timeouts,
+    TraceArrivals,
     WithFaults,
+    prompts,
     virtual_time,
 )
 
@@ -79,4 +84,11 @@ def main() -> list[str]:
     )
     result = Sweep(base, {"policy.retry.max_retries": [0, 2]}).run(progress=False)
     lines.append(f"{len(result.calls)} calls, {len(result.summary())} points")
+    ramp = RateRamp(points=[(0, 1), (10, 5)])
+    bursts = OpenLoop(rate=ramp, arrivals=BurstyArrivals(cv=2), duration=10, requests=prompts(["c", {"prompt": "d"}]))
+    replayed = OpenLoop(arrivals=TraceArrivals.read([3.0, 3.5, 7]), requests="e")
+    steady = OpenLoop(rate=5, arrivals="constant", calls=3)
+    for workload in (bursts, replayed, steady):
+        base.replace(workload=workload).run()
+    lines.append(f"{len(list(replayed.times(seed=0)))} recorded")
     return lines

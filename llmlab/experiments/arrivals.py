@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from scipy.special import gammaincinv
 
 from llmlab.core.chance import Purpose, uniform
@@ -178,7 +179,15 @@ _KINDS: dict[str, type[Settings]] = {
 def _as_arrivals(value: object) -> object:
     if isinstance(value, str):
         return of_kind({"kind": value}, _KINDS, "arrivals")
-    return of_kind(value, _KINDS, "arrivals") if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return of_kind(value, _KINDS, "arrivals")
+    if not isinstance(value, tuple(_KINDS.values())):
+        raise PydanticCustomError(
+            "arrivals",
+            "Input should be the name of a kind, or one of PoissonArrivals, ConstantArrivals, BurstyArrivals and "
+            "TraceArrivals",
+        )
+    return value
 
 
 Arrivals = Annotated[

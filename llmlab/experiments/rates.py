@@ -56,10 +56,6 @@ class _RateOverTime(Settings):
     scale: float = Field(default=1.0, gt=0, le=1e9)
     """A factor of all rates: a sweep over `workload.rate.scale` varies the load and keeps its course."""
 
-    if TYPE_CHECKING:
-
-        def __init__(self, *, points: Sequence[tuple[float, float]], scale: float = 1.0) -> None: ...
-
     def model_post_init(self, _context: Any) -> None:
         """Refuse a course that does not begin, goes back in time, or ends."""
         times = [time for time, _ in self.points]
@@ -112,6 +108,10 @@ class RateSteps(_RateOverTime):
 
     kind: Literal["steps"] = "steps"
 
+    if TYPE_CHECKING:
+
+        def __init__(self, *, points: Sequence[tuple[float, float]], scale: float = 1.0) -> None: ...
+
     def _check_order(self, earlier: float, later: float) -> None:
         if later <= earlier:
             raise ValueError(f"the times of points must increase, got {later} after {earlier}")
@@ -130,6 +130,10 @@ class RateRamp(_RateOverTime):
     """
 
     kind: Literal["ramp"] = "ramp"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, points: Sequence[tuple[float, float]], scale: float = 1.0) -> None: ...
 
     def _pieces(self) -> list[_Piece]:
         pieces = []

@@ -16,6 +16,7 @@ from llmlab import (
     MockBackend,
     OpenLoop,
     RateLimit,
+    RateSteps,
     SettingsError,
     Sweep,
     WithFaults,
@@ -182,6 +183,25 @@ def test_progress_never_stops_half_way_in_what_it_shows(capsys, progress):
     Sweep(BASE, {"seed": [1, 2]}).run(progress=progress)
     shown = capsys.readouterr().err
     assert shown == "" or (progress and "20/20" in shown)
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_progress_counts_runs_where_a_workload_does_not_know_its_number_of_calls(capsys, simulated):
+    backend = Own(0.0)
+    backend.simulated = simulated
+    base = Experiment(backend=backend, workload=OpenLoop(rate=1000.0, duration=0.02))
+    Sweep(base, {"seed": [1, 2, 3]}).run()
+    shown = capsys.readouterr().err
+    assert shown == "" or "3/3" in shown
+
+
+def test_the_course_of_a_rate_and_the_spread_of_arrivals_can_be_swept():
+    base = Experiment(workload=OpenLoop(rate=RateSteps(points=[(0, 1), (5, 20)]), arrivals="bursty", duration=10))
+    grid = {"workload.rate.scale": [1, 2], "workload.arrivals.cv": [0.1, 0.2], "workload.duration": [5, 10]}
+    counts = Sweep(base, grid).run(progress=False).calls.groupby(list(grid)).size()
+    assert len(counts) == 8
+    assert counts.loc[1, :, 5].to_list() == pytest.approx([5, 5], abs=1)
+    assert counts.loc[2, :, 10].to_list() == pytest.approx([210, 210], rel=0.05)
 
 
 class Interrupts:

@@ -252,7 +252,7 @@ def test_requests_are_taken_as_texts_or_requests():
         ),
         (
             lambda: OpenLoop(rate={"kind": "steps", "point": []}),
-            "rate: RateSteps has no setting 'point'; did you mean 'p",
+            "RateSteps has no setting 'point'; did you mean 'points'?",
         ),
         (lambda: OpenLoop(rate={"points": []}), "rate: must say of which 'kind' it is; valid: ramp, steps"),
         (lambda: OpenLoop(rate=None), "rate must be given, in calls per second, except for recorded arrivals"),
@@ -261,10 +261,10 @@ def test_requests_are_taken_as_texts_or_requests():
             "arrivals: 'burst' is not a kind of arrivals; did you mean 'bursty'? valid: b",
         ),
         (lambda: OpenLoop(arrivals="trace"), "arrivals: TraceArrivals needs 'recorded'"),
-        (lambda: OpenLoop(arrivals=3), "arrivals must be"),
+        (lambda: OpenLoop(arrivals=3), "arrivals must be the name of a kind, or one of PoissonArrivals, ConstantArrivals, B"),
         (
             lambda: OpenLoop(arrivals={"kind": "bursty", "vc": 2}),
-            "arrivals: BurstyArrivals has no setting 'vc'; did you m",
+            "arrivals: BurstyArrivals has no setting 'vc'; valid: cv, kind",
         ),
         (lambda: OpenLoop(arrivals=TRACE, rate=5), "rate must be None for recorded arrivals; set arrivals.speed"),
         (lambda: OpenLoop(arrivals=TRACE, calls=9), "calls must be 4 or less, which is the trace's length, got 9"),
