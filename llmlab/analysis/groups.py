@@ -29,7 +29,7 @@ class Groups:
     def __init__(self, frame: pd.DataFrame, by: By) -> None:
         self.by = _names(by)
         self._codes = _codes(frame, self.by)
-        self._length = int(self._codes.max(initial=-1)) + 1 if self.by else 1
+        self._length = int(np.max(self._codes, initial=-1)) + 1 if self.by else 1
         self.keys = frame[self.by].iloc[self._first_rows()].reset_index(drop=True) if self.by else _NO_KEYS
 
     def __len__(self) -> int:
