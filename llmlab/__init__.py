@@ -12,6 +12,7 @@ The map; each package imports only from those above it:
       messages.py     LLMRequest, LLMResponse, LLMFailure
       backend.py      the Backend protocol: how to write your own
       policy.py       ClientPolicy, with the table of defaults
+      presets.py      preset("openai"), ...: real clients as policies, each number with its source
       events.py       AttemptEvent, CallEvent, and the catalogue of their columns
       client.py       AsyncClient
     virtual_time/   the event loop whose clock jumps: run(main())
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from llmlab.core.limits import RateLimit
     from llmlab.core.messages import LLMError, LLMFailure, LLMRequest, LLMResponse, Message, Usage
     from llmlab.core.policy import ClientPolicy
+    from llmlab.core.presets import preset
     from llmlab.core.retry import Backoff, RetryPolicy
     from llmlab.core.settings import SettingsError
     from llmlab.core.vocabulary import FailureReason, Fate, FinishReason
@@ -78,6 +80,7 @@ _HOME = {
     "llmlab.core.limits": ("RateLimit",),
     "llmlab.core.messages": ("LLMError", "LLMFailure", "LLMRequest", "LLMResponse", "Message", "Usage"),
     "llmlab.core.policy": ("ClientPolicy",),
+    "llmlab.core.presets": ("preset",),
     "llmlab.core.retry": ("Backoff", "RetryPolicy"),
     "llmlab.core.settings": ("SettingsError",),
     "llmlab.core.vocabulary": ("FailureReason", "Fate", "FinishReason"),
@@ -153,6 +156,7 @@ __all__ = [
     "Usage",
     "Window",
     "WithFaults",
+    "preset",
     "prompts",
 ]
 
