@@ -116,7 +116,10 @@ class MockBackend(Settings):
 
 
 class MockServer:
-    """A `MockBackend` at work on one event loop."""
+    """A `MockBackend` without a queue, at work on one event loop."""
+
+    view: None = None
+    """A server without end has nothing to record of itself."""
 
     def __init__(self, settings: MockBackend, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
