@@ -107,7 +107,7 @@ def test_twice_the_rate_is_the_same_course_in_half_the_time():
         assert first(arrivals, 100, rate=2.0) == pytest.approx([time / 2 for time in first(arrivals, 100)])
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(cv=st.floats(0.01, 100), seed=st.integers(0, 2**63), rate=st.floats(0.01, 1e4))
 def test_times_are_finite_and_in_order(cv, seed, rate):
     times = first(BurstyArrivals(cv=cv), 50, seed, rate)

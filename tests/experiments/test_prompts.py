@@ -199,7 +199,7 @@ contents = st.one_of(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=contents, suffix=st.sampled_from([".csv", ".jsonl"]), column=st.just("prompt") | st.text(max_size=3))
 def test_any_file_gives_requests_or_a_settings_error(tmp_path, content, suffix, column):
     try:
@@ -210,7 +210,7 @@ def test_any_file_gives_requests_or_a_settings_error(tmp_path, content, suffix, 
     assert all(type(request) is LLMRequest for request in requests)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(any_json) | st.text() | any_json)
 def test_any_value_gives_requests_or_a_settings_error(source):
     try:

@@ -47,7 +47,7 @@ def test_a_rate_over_time_says_its_rate_and_the_calls_that_are_due(rate, time, n
     assert rate.expected_calls(time) == pytest.approx(expected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(courses(), st.integers(0, 2**32))
 def test_arrivals_follow_the_integral_of_the_rate(course, seed):
     """The inversion itself: the calls due at the n-th arrival are the sum of the first n gaps."""
