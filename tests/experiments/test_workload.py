@@ -261,7 +261,7 @@ def test_requests_are_taken_as_texts_or_requests():
             "arrivals: 'burst' is not a kind of arrivals; did you mean 'bursty'? valid: b",
         ),
         (lambda: OpenLoop(arrivals="trace"), "arrivals: TraceArrivals needs 'recorded'"),
-        (lambda: OpenLoop(arrivals=3), "arrivals must be the name of a kind, or one of PoissonArrivals, ConstantArrivals, B"),
+        (lambda: OpenLoop(arrivals=3), "arrivals must be the name of a kind, or one of PoissonArrivals, Con"),
         (
             lambda: OpenLoop(arrivals={"kind": "bursty", "vc": 2}),
             "arrivals: BurstyArrivals has no setting 'vc'; valid: cv, kind",
