@@ -47,6 +47,17 @@ class Gate:
         """Enter where that needs no waiting of any kind."""
         return self._rate is None and self._slots is not None and self._slots.take()
 
+    def enter_now(self, ledger: Ledger, now: float) -> bool:
+        """Enter only if an attempt may start this instant: what a hedge does, which must not queue."""
+        if self._slots is not None and not self._slots.take():
+            return False
+        if self._rate is None:
+            return True
+        at = self._rate.reserve(now, estimated_tokens(ledger.request), math.nextafter(now, math.inf))
+        if at is None:
+            self.leave()
+        return at is not None
+
     async def enter(self, ledger: Ledger) -> bool:
         """Wait until an attempt may start. False, with nothing held, where the call ended instead."""
         slots = self._slots

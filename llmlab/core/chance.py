@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     WORKLOAD = 4
     HEDGE = 5
     TEXT = 6
+    THROTTLE = 7
 
 
 def words(seed: int, call: int, attempt: int, purpose: int) -> tuple[int, int, int, int, int, int, int, int]:

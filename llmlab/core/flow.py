@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from llmlab.core import chance
@@ -25,8 +25,9 @@ from llmlab.core.admission import Gate, out_of_time
 from llmlab.core.backend import Answer, AttemptFailure, AttemptKey
 from llmlab.core.checks import refusal, unusable
 from llmlab.core.events import NAN
+from llmlab.core.guarded import GuardedAttempts
 from llmlab.core.ledger import CANCELLED, CRASHED, Ledger
-from llmlab.core.timers import Deadlines, cut_short, sleep_until
+from llmlab.core.timers import Deadlines, cut_short, sleep_until, this_task
 from llmlab.core.vocabulary import BackoffSource, FailureReason, Fate
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ class Flow:
         self._timeouts = policy.timeouts
         self._attempt_timeout = math.inf if policy.attempt_timeout is None else policy.attempt_timeout
         self._total_timeout = math.inf if policy.total_timeout is None else policy.total_timeout
-        self._gate = Gate(loop, state, policy) if state.slots is not None or state.rate is not None else None
+        self.gate = Gate(loop, state, policy) if state.slots is not None or state.rate is not None else None
+        self._guard = guard = state.guard
+        self._guarded = None if guard is None else GuardedAttempts(self, guard)
         self._emitter = emitter if emitter.observers else None
-        self._seed = seed
+        self.seed = seed
         self._layer = layer
         self._accepted: LLMRequest | None = None
         self._totals = None if policy.total_timeout is None else Deadlines(loop)
@@ -94,20 +97,20 @@ class Flow:
             ledger.parent_call, ledger.parent_attempt = parent
         if request is not self._accepted and not self._accept(ledger):
             return self._result(ledger)
-        task = current_task(loop)
-        if task is None:
-            raise RuntimeError("a call must run in an asyncio task; use asyncio.run() or create_task()")
-        ledger.task, ledger.cancelling = task, task.cancelling()
+        ledger.task = task = this_task(loop)
+        ledger.cancelling = task.cancelling()
         if self._totals is not None:
             ledger.total = self._totals.set(ledger.deadline, task)
-        gate = self._gate
+        gate, guarded = self.gate, self._guarded
         self._progress.calls += 1
         try:
             while True:
                 ledger.queued_at = ledger.granted_at = ledger.now
                 wait = NAN
-                if gate is None or gate.pass_through() or await gate.enter(ledger):
-                    wait = await self._attempt(ledger)
+                if guarded is not None:
+                    wait = await guarded.run(ledger)
+                elif gate is None or gate.pass_through() or await gate.enter(ledger):
+                    wait = await self.attempt(ledger)
                 if ledger.fate is not None:
                     return self._result(ledger)
                 try:
@@ -151,7 +154,7 @@ class Flow:
 
     # ---- one attempt
 
-    async def _attempt(self, ledger: Ledger) -> float:
+    async def attempt(self, ledger: Ledger) -> float:
         """Make one attempt, record it, and return the wait before the next; after the last, the call's fate is set."""
         loop = self.loop
         ledger.attempts += 1
@@ -180,12 +183,17 @@ class Flow:
             now = loop.time()
             ledger.server += now - started
             ledger.now = now
-            if self._gate is not None:
-                self._gate.leave()
+            if self.gate is not None:
+                self.gate.leave()
+            if self._guard is not None:
+                if failure is CRASHED or failure is CANCELLED:
+                    self._guard.given_up(ledger)
+                else:
+                    self._guard.ended(now, failure, ledger)
             if failure is CRASHED or failure is CANCELLED:
                 ledger.last, ledger.backoff_source = failure, None
                 self._record_attempt(ledger, failure, failure, NAN)
-        wait = self._next(ledger, failure)
+        wait = NAN if ledger.racing else self.what_next(ledger, failure)
         self._record_attempt(ledger, outcome, failure, wait)
         return wait
 
@@ -211,12 +219,12 @@ class Flow:
 
     # ---- what next
 
-    def _next(self, ledger: Ledger, failure: AttemptFailure | None) -> float:
+    def what_next(self, ledger: Ledger, failure: AttemptFailure | None) -> float:
         """Return the wait before the next attempt, or set the call's fate and return NaN."""
         if failure is None:
             ledger.end(Fate.ANSWERED)
-            if self._gate is not None and ledger.answer is not None:
-                self._gate.settle(ledger.request, ledger.answer)
+            if self.gate is not None and ledger.answer is not None:
+                self.gate.settle(ledger.request, ledger.answer)
             return NAN
         retry = self._retry
         ledger.backoff_source = None
@@ -227,19 +235,15 @@ class Flow:
             )
         elif not retry.allows(failure):
             ledger.end(Fate.NOT_RETRYABLE, failure)
-        elif ledger.attempts > retry.max_retries:
+        elif retry.exhausted(ledger.attempts - ledger.hedges, ledger.now - ledger.started):
             ledger.end(Fate.RETRIES_EXHAUSTED, failure)
         else:
             return self._wait_before_retry(ledger, failure)
         return NAN
 
     def _wait_before_retry(self, ledger: Ledger, failure: AttemptFailure) -> float:
-        retry = self._retry
-        if retry.respect_retry_after and failure.retry_after is not None:
-            wait, source = max(0.0, failure.retry_after), BackoffSource.RETRY_AFTER  # not NaN either
-        else:
-            u = chance.uniform(self._seed, ledger.number, ledger.attempts, chance.Purpose.BACKOFF)
-            wait, source = retry.backoff.delay(ledger.attempts, ledger.last_wait, u), BackoffSource.BACKOFF
+        u = chance.uniform(self.seed, ledger.number, ledger.attempts, chance.Purpose.BACKOFF)
+        wait, source = self._retry.wait(failure, ledger.attempts - ledger.hedges, ledger.last_wait, u)
         if ledger.now + wait >= ledger.deadline:
             what = "the server's Retry-After" if source is BackoffSource.RETRY_AFTER else "the backoff"
             message = (
@@ -247,6 +251,10 @@ class Flow:
                 f"{ledger.deadline - ledger.now:.3g} s left of total_timeout={self._policy.total_timeout} s"
             )
             ledger.end(Fate.DEADLINE, AttemptFailure(_DEADLINE, message))
+            return NAN
+        if self._guard is not None and not self._guard.pays_for_retry(failure.reason):
+            message = f"{failure.reason}: {failure.message}; the retry budget is spent"
+            ledger.end(Fate.BUDGET_EXHAUSTED, AttemptFailure(FailureReason.BUDGET_EXHAUSTED, message))
             return NAN
         if failure.reason is FailureReason.MALFORMED_OUTPUT:
             self._ask_differently(ledger)
@@ -285,8 +293,8 @@ class Flow:
         for deadlines in (self._totals, self._own):
             if deadlines is not None:
                 deadlines.close()
-        if self._gate is not None:
-            self._gate.close()
+        if self.gate is not None:
+            self.gate.close()
 
 
 _DEADLINE = FailureReason.TOTAL_DEADLINE_EXCEEDED

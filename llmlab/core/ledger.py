@@ -56,6 +56,16 @@ class Ledger:
     task: Task[Any]
     cancelling = 0
     """How often the task was being cancelled when the call began."""
+    ticket: int | None = None
+    """What the circuit breaker gave the current attempt, to be handed back at its end."""
+    retried: FailureReason | None = None
+    """What the current attempt is the retry of."""
+    hedges = 0
+    """How many of the attempts were hedges, which are no retries."""
+    hedge = False
+    """Whether this is one attempt of a race, and not the first."""
+    racing = False
+    """Whether this is the ledger of one attempt of a race; the call's own ledger decides what comes next."""
     parent_call = -1
     parent_attempt = 0
 
@@ -65,6 +75,20 @@ class Ledger:
         self.started = self.now = now
         self.arrived = arrived
         self.deadline = deadline
+
+    def branch(self, now: float, *, hedge: bool) -> Ledger:
+        """Begin another attempt of a race at `now`, on a ledger of its own."""
+        branch = Ledger(self.request, self.number, now, self.arrived, self.deadline)
+        branch.attempts = self.attempts  # `Flow._attempt` counts it
+        branch.racing, branch.hedge = True, hedge
+        branch.ticket, branch.retried = self.ticket, self.retried
+        branch.queued_at, branch.granted_at = (now, now) if hedge else (self.queued_at, self.granted_at)
+        return branch
+
+    def take_over(self, branch: Ledger) -> None:
+        """The attempt of this branch decides: its answer or failure is the call's."""
+        self.attempt_started = branch.attempt_started
+        self.answer, self.parsed, self.last = branch.answer, branch.parsed, branch.last
 
     def end(self, fate: Fate, failure: AttemptFailure | None = None) -> None:
         """The call is over."""
@@ -85,9 +109,9 @@ class Ledger:
         event: AttemptEvent = _new(
             AttemptEvent,
             (
-                layer, self.number, self.attempts, backend, False, self.queued_at, self.granted_at - self.queued_at,
-                started - self.granted_at, started, self.now, first_token, reason, status, retry_after, read, written,
-                finish, wait, source,
+                layer, self.number, self.attempts, backend, self.hedge, self.queued_at,
+                self.granted_at - self.queued_at, started - self.granted_at, started, self.now, first_token, reason,
+                status, retry_after, read, written, finish, wait, source,
             ),
         )  # fmt: skip
         return event

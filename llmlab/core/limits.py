@@ -72,6 +72,15 @@ class Slots:
                 return
         self.in_use -= 1
 
+    def set_limit(self, limit: int) -> None:
+        """Change the limit; new slots go to those who wait. Fewer slots take effect as attempts end."""
+        self.limit = limit
+        while self.waiting and self.in_use < limit:
+            ticket = self.waiting.popleft()
+            if not ticket.done():
+                self.in_use += 1
+                ticket.set_result(None)
+
     def leave(self, ticket: Future[None]) -> None:
         """Stop waiting. A ticket whose slot was handed over in the same instant gives it back."""
         if ticket.done() and not ticket.cancelled():

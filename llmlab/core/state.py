@@ -1,4 +1,4 @@
-"""What calls share while they run: the limits, held apart from the frozen policy.
+"""What calls share while they run: limits, budget, breaker, held apart from the frozen policy.
 
 Several clients may share one state, and so one set of limits: `AsyncClient(backend, policy, state=other.state)`. The
 limits are counted on one event loop at a time, since their queues wake tasks of that loop. When the loop changes (a
@@ -12,6 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from llmlab.core.guard import guard_of
 from llmlab.core.limits import RateLimiter, Slots
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class ClientState:
     """The limits of a policy, in use.
 
     Args:
-        policy: its `max_concurrency` and `rate_limit` become the limits of every client that shares this state.
+        policy: its limits, budget, breaker, throttle and measured hedging delay become those of every client that
+            shares this state.
     """
 
     def __init__(self, policy: ClientPolicy) -> None:
@@ -51,8 +53,11 @@ class ClientState:
     def _reset(self) -> None:
         policy = self.policy
         self.progress = Progress()
-        self.slots = None if policy.max_concurrency is None else Slots(policy.max_concurrency)
+        adaptive = policy.adaptive_concurrency
+        limit = policy.max_concurrency if adaptive is None else adaptive.initial
+        self.slots = None if limit is None else Slots(min(limit, policy.max_concurrency or limit))
         self.rate = None if policy.rate_limit is None else RateLimiter(policy.rate_limit)
+        self.guard = guard_of(policy, self.slots)
 
     def bind(self, loop: AbstractEventLoop) -> None:
         """Count on this event loop from now on.

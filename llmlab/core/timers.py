@@ -8,12 +8,24 @@ timeout that never comes costs one append instead of a timer, a context manager 
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task, TimerHandle
+
+
+def this_task(loop: AbstractEventLoop) -> Task[Any]:
+    """Return the running task, which deadlines cancel.
+
+    Raises:
+        RuntimeError: no task is running.
+    """
+    task = current_task(loop)
+    if task is None:
+        raise RuntimeError("a call must run in an asyncio task; use asyncio.run() or create_task()")
+    return task
 
 
 async def sleep_until(loop: AbstractEventLoop, when: float) -> None:

@@ -1,0 +1,113 @@
+"""Attempts under a guard: asked before each, told after each, and hedged where the policy says so.
+
+`Flow.call` comes here instead of making an attempt itself where the policy has a breaker, a throttle, a budget, an
+adaptive limit or hedging; the attempt itself is the same `Flow.attempt`. The guard is asked after the wait for a slot
+and the rate limit, since it may have changed its mind meanwhile; only an open circuit fails a call before it queues.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from llmlab.core.events import NAN
+from llmlab.core.race import race
+from llmlab.core.vocabulary import FailureReason, Fate
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from llmlab.core.admission import Gate
+    from llmlab.core.backend import AttemptFailure
+    from llmlab.core.guard import Guard
+    from llmlab.core.ledger import Ledger
+
+_FATES = {
+    FailureReason.CIRCUIT_OPEN: Fate.CIRCUIT_OPEN,
+    FailureReason.REJECTED_BY_LIMIT: Fate.REJECTED_BY_LIMIT,
+}
+
+
+class MakesAttempts(Protocol):
+    """What a flow offers here."""
+
+    loop: AbstractEventLoop
+    gate: Gate | None
+    seed: int
+
+    async def attempt(self, ledger: Ledger) -> float:
+        """Make one attempt and return the wait before the next."""
+        ...
+
+    def what_next(self, ledger: Ledger, failure: AttemptFailure | None) -> float:
+        """Return the wait before the next attempt, or end the call."""
+        ...
+
+
+class GuardedAttempts:
+    """Lets a flow's attempts start, alone or in a race, as its guard allows.
+
+    Args:
+        flow: whose attempts these are.
+        guard: what is asked and told.
+    """
+
+    def __init__(self, flow: MakesAttempts, guard: Guard) -> None:
+        self._flow = flow
+        self._guard = guard
+
+    async def run(self, ledger: Ledger) -> float:
+        """Make one attempt, or a race of them; return the wait before the next, NaN where the call is over."""
+        guard, gate = self._guard, self._flow.gate
+        if not ledger.attempts:
+            guard.call_began()
+        refused = guard.refuses_at_once(ledger.now)
+        if refused is not None:
+            return self._turned_away(ledger, refused)
+        if gate is not None and not gate.pass_through() and not await gate.enter(ledger):
+            return NAN
+        refused = guard.refuses(ledger.now, self._flow.seed, ledger)
+        if refused is not None:
+            if gate is not None:
+                gate.leave()
+            return self._turned_away(ledger, refused)
+        ledger.retried = None if ledger.last is None else ledger.last.reason
+        began = ledger.now
+        delay = None if guard.hedge_delay is None else guard.hedge_delay.current()
+        wait = await (self._flow.attempt(ledger) if delay is None else self._race(ledger, delay))
+        if guard.hedge_delay is not None and ledger.answer is not None:
+            # Of a race its whole time, be it won by a hedge: so the measured percentile does not shift by hedging.
+            guard.hedge_delay.record(ledger.now - began)
+        return wait
+
+    def _turned_away(self, ledger: Ledger, refused: AttemptFailure) -> float:
+        ledger.end(_FATES[refused.reason], refused)
+        return NAN
+
+    async def _race(self, ledger: Ledger, delay: float) -> float:
+        try:
+            decided = await race(
+                ledger,
+                self._flow.attempt,
+                delay=delay,
+                max_hedges=self._guard.max_hedges,
+                may_hedge=lambda branch: self._may_hedge(ledger, branch),
+            )
+        finally:
+            now = self._flow.loop.time()
+            ledger.server += now - ledger.now
+            ledger.now = now
+        ledger.take_over(decided)
+        return self._flow.what_next(ledger, decided.last)
+
+    def _may_hedge(self, ledger: Ledger, branch: Ledger) -> bool:
+        """Let a hedge in, if nothing stands in its way: a hedge neither queues nor spends what is not there."""
+        gate, guard = self._flow.gate, self._guard
+        if gate is not None and not gate.enter_now(ledger, branch.now):
+            return False
+        if guard.refuses(branch.now, self._flow.seed, branch) is None:
+            if guard.pays_for_retry(FailureReason.ATTEMPT_TIMEOUT):
+                return True
+            guard.given_up(branch)
+        if gate is not None:
+            gate.leave()
+        return False
