@@ -191,12 +191,12 @@ class ServedMock:
         length, limit = self._model.output_tokens, request.max_tokens
         if length is None and limit is None:
             return size
-        natural = size.usage.output_tokens or 1
-        wanted = natural if length is None else max(1, round(length.at(unit(draws[2]))))
+        read, natural = size.usage
+        wanted = natural or 1 if length is None else max(1, round(length.at(unit(draws[2]))))
         if limit is None or wanted <= limit:
-            return size._replace(usage=size.usage._replace(output_tokens=wanted))
+            return _Size(size.text, Usage(read, wanted), FinishReason.STOP)
         text = size.text[: max(1, len(size.text) * limit // wanted)]
-        return _Size(text, size.usage._replace(output_tokens=limit), FinishReason.LENGTH)
+        return _Size(text, Usage(read, limit), FinishReason.LENGTH)
 
     def _job(self, request: LLMRequest, usage: Usage, draws: Draws) -> Job:
         model = self._model
@@ -249,9 +249,7 @@ class ServedMock:
             job.waiter.set_result(failure)
 
     def _no_first_byte(self, job: Job, timeouts: Timeouts) -> None:
-        now = self._loop.time() - self._origin
-        self.machine.advance(now)
-        if job.first_at > now and not job.waiter.done():
+        if not self.machine.first_token_by(self._loop.time() - self._origin, job) and not job.waiter.done():
             self._give_up(job, no_first_byte(timeouts))
         self._settle()
 

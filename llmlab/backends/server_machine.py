@@ -55,6 +55,8 @@ class ServerMachine:
         self._queued = self._busy = self._refused = self._started = 0
         self._done = self._wasted = 0.0
         self._events: list[tuple[float, int, int, Job]] = []  # (work clock, start number, what, request)
+        # Those that nobody waits for: no events, only noted before the pace changes, while the line still holds.
+        self._first_tokens: list[tuple[float, int, Job]] = []
         self._pace = 1.0
         self._anchor_time = self._anchor_work = 0.0
         self._loading = Job("", 0.0, 0.0)
@@ -131,6 +133,12 @@ class ServerMachine:
             self._note(at)
             self._schedule()
 
+    def first_token_by(self, now: float, job: Job) -> bool:
+        """Whether a request's first token has come by now."""
+        self.advance(now)
+        self._note_first_tokens(now)
+        return job.first_at <= now
+
     # ---- serving
 
     def _start(self, now: float, job: Job) -> None:
@@ -140,10 +148,12 @@ class ServerMachine:
         self._started = number = self._started + 1
         if self._slowdown:
             self._set_pace(now)
-        if self._steady:
-            job.first_at = now + job.first
-        if job.watch is not None or not self._steady:
+        if job.watch is not None:
             heappush(self._events, (work + job.first, number, _TOKEN, job))
+        elif self._steady:
+            job.first_at = now + job.first
+        else:
+            heappush(self._first_tokens, (work + job.first, number, job))
         heappush(self._events, (work + job.total, number, _END, job))
 
     def _token(self, at: float, job: Job, work: float, number: int) -> None:
@@ -158,6 +168,8 @@ class ServerMachine:
 
     def _end(self, at: float, job: Job) -> None:
         job.state = ENDED
+        if job.first_at == inf:
+            job.first_at = self._time_of(job.began_at_work + job.first)
         if job.abandoned or job.broken:
             self._wasted += job.total
         else:
@@ -214,11 +226,24 @@ class ServerMachine:
     def _work_clock(self, now: float) -> float:
         return self._anchor_work + (now - self._anchor_time) * self._pace
 
+    def _time_of(self, work: float) -> float:
+        """Return when the work clock shows this, at the present pace."""
+        return self._anchor_time + (work - self._anchor_work) / self._pace if self._pace else self._anchor_time
+
     def _set_pace(self, now: float) -> None:
         """Change the pace of the work clock to what the number being served allows."""
+        if self._first_tokens:
+            self._note_first_tokens(now)
         self._anchor_work = self._work_clock(now)
         self._anchor_time = now
-        self._pace = 0.0 if self._out else 1.0 / (1.0 + self._slowdown * max(0, self._busy - 1))
+        self._pace = 0.0 if self._out else 1.0 / (1.0 + self._slowdown * (self._busy - 1)) if self._busy else 1.0
+
+    def _note_first_tokens(self, now: float) -> None:
+        pending, work = self._first_tokens, self._work_clock(now)
+        while pending and pending[0][0] <= work:
+            due, _, job = heappop(pending)
+            if job.first_at == inf:
+                job.first_at = self._time_of(due)
 
     def _next_end(self) -> float:
         """Return when the next event of the work clock is due at the present pace; those of the gone are dropped."""
@@ -227,8 +252,8 @@ class ServerMachine:
             heappop(events)
         if not events or not self._pace:
             return inf
-        due = self._anchor_time + (events[0][0] - self._anchor_work) / self._pace
-        return max(due, self._anchor_time)
+        due = self._time_of(events[0][0])
+        return due if due > self._anchor_time else self._anchor_time  # noqa: FURB136 - max() costs more, twice a request
 
     def _schedule(self) -> None:
         due = self._next_end()
