@@ -19,6 +19,7 @@ The map; each package imports only from those above it:
     sync.py         Client, the synchronous face of AsyncClient
     observers.py    events into files and into logging
     backends/       what a call is sent to: mock.py (simulated), ollama.py, with_faults.py; faults.py is the vocabulary
+      server_model.py a simulated server that queues: slots, tokens, cold starts, limits, outages
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
     analysis/       events into data frames, metrics and intervals
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings

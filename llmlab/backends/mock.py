@@ -43,7 +43,8 @@ _TEXT = "This is a simulated answer."
 class MockBackend(Settings):
     """A simulated server.
 
-    Every fault's probability is also taken directly, as `timeout_probability=0.2` and its like.
+    Every fault's probability is also taken directly, as `timeout_probability=0.2` and its like. Answers are streamed, a
+    token at a time and evenly, so the client's `timeouts.first_byte` and `timeouts.between_chunks` hold here too.
 
     Raises:
         SettingsError: a setting has a wrong name, type or value.
@@ -55,7 +56,7 @@ class MockBackend(Settings):
     latency: Distribution = Lognormal(median=0.8, sigma=0.5)
     """How long an answer takes, in seconds; a number means exactly that long."""
     refusal_latency: Distribution = Field(default=0.02, validate_default=True)
-    """How long a refusal takes (connection refused, 429, 503, 500), in seconds."""
+    """How long a refusal takes (connection refused, 429, 503, 500, 502, 504), in seconds."""
     first_token_share: float = Field(default=0.25, ge=0, le=1)
     """The share of an answer's latency that passes before its first token."""
     faults: Faults = Faults()

@@ -179,21 +179,22 @@ quarters = st.integers(1, 20).map(lambda n: n / 4)
 @given(
     st.integers(0, 100),
     quarters,
-    st.none() | quarters,
     st.builds(
         ServerModel,
         slots=st.integers(1, 3),
         queue=st.none() | st.integers(0, 4),
         discipline=st.sampled_from(["fifo", "lifo"]),
         batch_slowdown=st.sampled_from([0.0, 0.5, 1.0]),
+        outages=st.sampled_from([(), (Outage(start=2, end=4),)]),
     ),
+    st.builds(Timeouts, first_byte=st.none() | quarters, between_chunks=st.sampled_from([None, 0.0625, 0.25, 1.0])),
 )
-def test_littles_law_holds_in_every_run(seed, attempt_timeout, first_byte, model):
+def test_littles_law_holds_in_every_run(seed, attempt_timeout, model, timeouts):
     """The integral of those at the server is the sum of the times of the attempts that it took in."""
     policy = ClientPolicy(
         retry=RetryPolicy(max_retries=1, backoff=Backoff(base=0.25, jitter="none")),
         attempt_timeout=attempt_timeout,
-        timeouts=Timeouts(first_byte=first_byte),
+        timeouts=timeouts,
     )
     server = MockBackend(latency=Exponential(mean=1), refusal_latency=0, server=model)
     result = Experiment(backend=server, policy=policy, workload=OpenLoop(calls=40, rate=2.0), seed=seed).run()
