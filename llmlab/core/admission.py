@@ -18,6 +18,8 @@ from llmlab.core.vocabulary import FailureReason, Fate
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from llmlab.core.backend import Answer
     from llmlab.core.ledger import Ledger
@@ -33,6 +35,10 @@ def out_of_time(policy: ClientPolicy, where: str) -> AttemptFailure:
     return AttemptFailure(FailureReason.TOTAL_DEADLINE_EXCEEDED, message)
 
 
+def _no_way() -> bool:
+    return False
+
+
 class Gate:
     """Lets attempts through one by one, as the limits allow."""
 
@@ -42,10 +48,9 @@ class Gate:
         self._rate: RateLimiter | None = state.rate
         self._policy = policy
         self._patience = None if policy.max_queue_wait is None else Deadlines(loop)
-
-    def pass_through(self) -> bool:
+        alone = self._rate is None and self._slots is not None
+        self.pass_through: Callable[[], bool] = self._slots.take if alone and self._slots else _no_way
         """Enter where that needs no waiting of any kind."""
-        return self._rate is None and self._slots is not None and self._slots.take()
 
     def enter_now(self, ledger: Ledger, now: float) -> bool:
         """Enter only if an attempt may start this instant: what a hedge does, which must not queue."""
@@ -58,8 +63,16 @@ class Gate:
             self.leave()
         return at is not None
 
-    async def enter(self, ledger: Ledger) -> bool:
-        """Wait until an attempt may start. False, with nothing held, where the call ended instead."""
+    def enter(self, ledger: Ledger) -> Coroutine[Any, Any, bool]:
+        """Wait until an attempt may start that could not pass through.
+
+        False, with nothing held, where the call ended instead.
+        """
+        if self._rate is None and self._slots is not None:
+            return self._wait_for_slot(ledger, self._slots)
+        return self._wait_for_both(ledger)
+
+    async def _wait_for_both(self, ledger: Ledger) -> bool:
         slots = self._slots
         if slots is not None and not slots.take() and not await self._wait_for_slot(ledger, slots):
             return False
@@ -104,15 +117,15 @@ class Gate:
             slots.give()
             cut_short(ledger.task, ledger.cancelling, own, ledger.total)
         except CancelledError:
+            now = self._loop.time()
             slots.leave(ticket)
             if not cut_short(ledger.task, ledger.cancelling, own, ledger.total):
                 raise
         finally:
             if own is not None:
                 own.task = None
-            now = self._loop.time()
             ledger.slot_wait += now - ledger.now
-            ledger.now = now
+            ledger.now = ledger.granted_at = now
         if patience < ledger.deadline:
             message = f"no slot came free within max_queue_wait={policy.max_queue_wait} s"
             ledger.end(Fate.REJECTED_BY_LIMIT, AttemptFailure(FailureReason.REJECTED_BY_LIMIT, message))

@@ -14,6 +14,7 @@ from struct import Struct
 
 _KEY = Struct("<4Q").pack
 _WORDS = Struct("<8Q").unpack
+_TWO_WORDS = Struct("<2Q").unpack_from
 _MASK = (1 << 64) - 1
 _STEP = 2.0**-52
 
@@ -42,7 +43,14 @@ def unit(word: int) -> float:
 
 def uniform(seed: int, call: int, attempt: int, purpose: int) -> float:
     """Return one number in (0, 1) for this key."""
-    return unit(words(seed, call, attempt, purpose)[0])
+    word: int = _TWO_WORDS(blake2b(_KEY(seed & _MASK, call & _MASK, attempt & _MASK, purpose)).digest())[0]
+    return ((word >> 12) + 0.5) * _STEP
+
+
+def two_uniforms(seed: int, call: int, attempt: int, purpose: int) -> tuple[float, float]:
+    """Return two numbers in (0, 1) for this key: `unit` of the first two of its words, written out for speed."""
+    first, second = _TWO_WORDS(blake2b(_KEY(seed & _MASK, call & _MASK, attempt & _MASK, purpose)).digest())
+    return ((first >> 12) + 0.5) * _STEP, ((second >> 12) + 0.5) * _STEP
 
 
 def derived(seed: int, *labels: int) -> int:

@@ -119,7 +119,7 @@ class AsyncClient:
             TypeError: `request` is neither an `LLMRequest` nor a `str`.
             asyncio.CancelledError: the caller cancelled; the attempt is closed and recorded as cancelled.
         """
-        return await self.flow().call(to_request(request), next(self._numbers))
+        return (await self.flow().call(to_request(request), next(self._numbers))).result()
 
     def generate_many(self, requests: Iterable[LLMRequest | str], *, concurrency: int | None = None) -> Batch:
         """Ask many; `await` gives all results in order, `async for` gives each as it is completed.
@@ -148,7 +148,7 @@ class AsyncClient:
         The outer attempt's timeout ends this call by cancelling it; `timeouts` are the outer client's and not used.
         """
         del timeouts
-        result = await self.flow().call(request, chance.derived(key.call, key.attempt), parent=key)
+        result = (await self.flow().call(request, chance.derived(key.call, key.attempt), parent=key)).result()
         if result.ok:
             return Answer(result.text, result.model, result.usage, result.finish_reason, result.time_to_first_token)
         return AttemptFailure(

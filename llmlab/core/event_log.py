@@ -47,41 +47,42 @@ class ColumnTable:
         self.columns = columns
         self._arrays = [array(_TYPECODES[column.kind]) for column in columns]
         self._codes = [_Codes(column.words) if column.kind == "word" else None for column in columns]
-        self._rows: list[tuple[Any, ...]] = []
-        self.append: Callable[[tuple[Any, ...]], None] = self._rows.append
+        self.pending: list[tuple[Any, ...]] = []
+        """Rows that are not yet in the columns."""
+        self.append: Callable[[tuple[Any, ...]], None] = self.pending.append
 
     def __len__(self) -> int:
-        return len(self._arrays[0]) + len(self._rows)
+        return len(self._arrays[0]) + len(self.pending)
 
     def flush_if_due(self) -> None:
         """Turn the rows into columns when there are enough of them for that to pay."""
-        if len(self._rows) >= _ROWS_PER_FLUSH:
-            self._flush()
+        if len(self.pending) >= _ROWS_PER_FLUSH:
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Turn the rows into columns. Packing a column in one piece costs a third of what `array.extend` costs."""
-        count = len(self._rows)
-        for values, store, codes in zip(zip(*self._rows, strict=True), self._arrays, self._codes, strict=False):
+        count = len(self.pending)
+        for values, store, codes in zip(zip(*self.pending, strict=True), self._arrays, self._codes, strict=False):
+            first = values[0]
+            if first is values[-1] and values.count(first) == count:  # often, and counting is cheaper than packing
+                store.extend(array(store.typecode, (first if codes is None else codes[first],)) * count)
+                continue
             if codes is not None:
-                first = values[0]
-                if values.count(first) == count:  # often, and counting is cheaper than looking up
-                    store.extend(array("h", (codes[first],)) * count)
-                    continue
                 values = tuple(map(codes.__getitem__, values))  # noqa: PLW2901
             store.frombytes(pack(f"{count}{store.typecode}", *values))
-        self._rows.clear()
+        self.pending.clear()
 
     def arrays(self) -> dict[str, array[Any]]:
         """Return each column by name: `d` for floats, `q` for ints, `b` for booleans, `h` for words' codes (-1: none).
 
         The arrays are the table's own and grow with it: copy what must not change.
         """
-        self._flush()
+        self.flush()
         return {column.name: store for column, store in zip(self.columns, self._arrays, strict=True)}
 
     def words(self) -> dict[str, list[str]]:
         """Return, for each column of words, the words that its codes stand for."""
-        self._flush()
+        self.flush()
         return {c.name: codes.words for c, codes in zip(self.columns, self._codes, strict=True) if codes is not None}
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
@@ -95,7 +96,7 @@ class ColumnTable:
 
     def clear(self) -> None:
         """Forget all rows."""
-        self._rows.clear()
+        self.pending.clear()
         for store in self._arrays:
             del store[:]
 
@@ -111,12 +112,14 @@ class EventLog:
         self.call_table = ColumnTable(CALL_COLUMNS)
         self.on_attempt: Callable[[AttemptEvent], None] = self.attempt_table.append
         self._append_call = self.call_table.append
+        self._calls_pending = self.call_table.pending
 
     def on_call(self, event: CallEvent) -> None:
         """Keep one call."""
         self._append_call(event)
-        self.attempt_table.flush_if_due()
-        self.call_table.flush_if_due()
+        if len(self._calls_pending) >= _ROWS_PER_FLUSH:
+            self.attempt_table.flush()
+            self.call_table.flush()
 
     def __len__(self) -> int:
         return len(self.attempt_table)

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
     from llmlab.core.backend import Backend, Outcome
     from llmlab.core.emitter import Emitter
-    from llmlab.core.messages import LLMFailure, LLMRequest, LLMResponse
+    from llmlab.core.messages import LLMRequest
     from llmlab.core.policy import ClientPolicy
     from llmlab.core.state import ClientState
 
 logger = logging.getLogger("llmlab")
-_new = tuple.__new__
+_new = tuple.__new__  # makes a named tuple without its Python-level constructor
 
 
 class Flow:
@@ -71,6 +71,7 @@ class Flow:
         self.gate = Gate(loop, state, policy) if state.slots is not None or state.rate is not None else None
         self._guard = guard = state.guard
         self._guarded = None if guard is None else GuardedAttempts(self, guard)
+        self._leave = None if state.slots is None else state.slots.give
         self._emitter = emitter if emitter.observers else None
         self.seed = seed
         self._layer = layer
@@ -81,8 +82,8 @@ class Flow:
 
     async def call(
         self, request: LLMRequest, number: int, *, arrived: float | None = None, parent: AttemptKey | None = None
-    ) -> LLMResponse | LLMFailure:
-        """Make one call.
+    ) -> Ledger:
+        """Make one call; what the caller gets is the ledger's `result()`.
 
         Args:
             request: what to ask.
@@ -96,7 +97,7 @@ class Flow:
         if parent is not None:
             ledger.parent_call, ledger.parent_attempt = parent
         if request is not self._accepted and not self._accept(ledger):
-            return self._result(ledger)
+            return self._record_call(ledger)
         ledger.task = task = this_task(loop)
         ledger.cancelling = task.cancelling()
         if self._totals is not None:
@@ -112,7 +113,7 @@ class Flow:
                 elif gate is None or gate.pass_through() or await gate.enter(ledger):
                     wait = await self.attempt(ledger)
                 if ledger.fate is not None:
-                    return self._result(ledger)
+                    return self._record_call(ledger)
                 try:
                     await sleep_until(loop, ledger.now + wait)
                 finally:
@@ -122,7 +123,7 @@ class Flow:
         except BaseException as error:
             if self._interrupted(ledger, error):
                 raise
-            return self._result(ledger)
+            return self._record_call(ledger)
         finally:
             self._progress.calls -= 1
             if ledger.total is not None:
@@ -168,40 +169,49 @@ class Flow:
             limit = ledger.deadline
         try:
             outcome = await self._send(ledger.request, timeouts=self._timeouts, key=key)
-            if loop.time() >= limit:
+            now = loop.time()
+            if now >= limit:
                 cut_short(ledger.task, ledger.cancelling, own, ledger.total)
                 outcome = self._timed_out(limit, ledger)
             failure = self._examine(ledger, outcome)
         except CancelledError:
+            now = loop.time()
             if not cut_short(ledger.task, ledger.cancelling, own, ledger.total):
                 outcome = failure = CANCELLED
                 raise
             outcome = failure = ledger.last = self._timed_out(limit, ledger)
+        except BaseException:
+            now = loop.time()
+            raise
         finally:
             if own is not None:
                 own.task = None
-            now = loop.time()
             ledger.server += now - started
             ledger.now = now
-            if self.gate is not None:
-                self.gate.leave()
-            if self._guard is not None:
-                if failure is CRASHED or failure is CANCELLED:
-                    self._guard.given_up(ledger)
-                else:
-                    self._guard.ended(now, failure, ledger)
+            if self._leave is not None:
+                self._leave()
             if failure is CRASHED or failure is CANCELLED:
-                ledger.last, ledger.backoff_source = failure, None
-                self._record_attempt(ledger, failure, failure, NAN)
+                self._broken_off(ledger, failure)
+        if self._guard is not None:
+            self._guard.ended(now, failure, ledger)
         wait = NAN if ledger.racing else self.what_next(ledger, failure)
-        self._record_attempt(ledger, outcome, failure, wait)
+        if self._emitter is not None:
+            self._emitter.attempt(ledger.attempt_event(self._layer, self._backend_name, outcome, failure, wait))
         return wait
+
+    def _broken_off(self, ledger: Ledger, failure: AttemptFailure) -> None:
+        """Record an attempt that an exception ends."""
+        if self._guard is not None:
+            self._guard.given_up(ledger)
+        ledger.last, ledger.backoff_source = failure, None
+        if self._emitter is not None:
+            self._emitter.attempt(ledger.attempt_event(self._layer, self._backend_name, failure, failure, NAN))
 
     def _timed_out(self, limit: float, ledger: Ledger) -> AttemptFailure:
         if limit >= ledger.deadline:
             return out_of_time(self._policy, "during an attempt")
         message = f"no complete answer within attempt_timeout={self._policy.attempt_timeout} s"
-        return AttemptFailure(FailureReason.ATTEMPT_TIMEOUT, message)
+        return AttemptFailure(_ATTEMPT_TIMEOUT, message)
 
     def _examine(self, ledger: Ledger, outcome: Outcome) -> AttemptFailure | None:
         """Return why an outcome is of no use; keep a usable answer in the ledger."""
@@ -222,17 +232,15 @@ class Flow:
     def what_next(self, ledger: Ledger, failure: AttemptFailure | None) -> float:
         """Return the wait before the next attempt, or set the call's fate and return NaN."""
         if failure is None:
-            ledger.end(Fate.ANSWERED)
+            ledger.fate = _ANSWERED
             if self.gate is not None and ledger.answer is not None:
                 self.gate.settle(ledger.request, ledger.answer)
             return NAN
         retry = self._retry
         ledger.backoff_source = None
         if ledger.now >= ledger.deadline:
-            ledger.end(
-                Fate.DEADLINE,
-                failure if failure.reason is _DEADLINE else out_of_time(self._policy, "during an attempt"),
-            )
+            known = failure.reason is _DEADLINE
+            ledger.end(Fate.DEADLINE, failure if known else out_of_time(self._policy, "during an attempt"))
         elif not retry.allows(failure):
             ledger.end(Fate.NOT_RETRYABLE, failure)
         elif retry.exhausted(ledger.attempts - ledger.hedges, ledger.now - ledger.started):
@@ -242,7 +250,7 @@ class Flow:
         return NAN
 
     def _wait_before_retry(self, ledger: Ledger, failure: AttemptFailure) -> float:
-        u = chance.uniform(self.seed, ledger.number, ledger.attempts, chance.Purpose.BACKOFF)
+        u = chance.uniform(self.seed, ledger.number, ledger.attempts, _BACKOFF)
         wait, source = self._retry.wait(failure, ledger.attempts - ledger.hedges, ledger.last_wait, u)
         if ledger.now + wait >= ledger.deadline:
             what = "the server's Retry-After" if source is BackoffSource.RETRY_AFTER else "the backoff"
@@ -272,21 +280,12 @@ class Flow:
                 "retrying malformed output at temperature 0: the model will probably give the same text again"
             )
 
-    # ---- results and records
+    # ---- records
 
-    def _result(self, ledger: Ledger) -> LLMResponse | LLMFailure:
-        self._record_call(ledger)
-        if ledger.answer is not None:
-            return ledger.response(ledger.answer)
-        return ledger.failed()
-
-    def _record_attempt(self, ledger: Ledger, outcome: Outcome, failure: AttemptFailure | None, wait: float) -> None:
-        if self._emitter is not None:
-            self._emitter.attempt(ledger.attempt_event(self._layer, self._backend_name, outcome, failure, wait))
-
-    def _record_call(self, ledger: Ledger) -> None:
+    def _record_call(self, ledger: Ledger) -> Ledger:
         if self._emitter is not None:
             self._emitter.call(ledger.call_event(self._layer))
+        return ledger
 
     def close(self) -> None:
         """Give back the timers that the loop still holds."""
@@ -297,4 +296,6 @@ class Flow:
             self.gate.close()
 
 
-_DEADLINE = FailureReason.TOTAL_DEADLINE_EXCEEDED
+# A module's names, because 3.11 looks up an enumeration's member in Python each time.
+_ANSWERED, _BACKOFF = Fate.ANSWERED, chance.Purpose.BACKOFF
+_ATTEMPT_TIMEOUT, _DEADLINE = FailureReason.ATTEMPT_TIMEOUT, FailureReason.TOTAL_DEADLINE_EXCEEDED

@@ -25,56 +25,52 @@ _new = tuple.__new__  # makes a named tuple without its Python-level constructor
 
 
 class Ledger:
-    """What one call has spent on what, up to `now`, and how it ended.
+    """What one call has spent on what, up to `now`, and how it ended."""
 
-    Defaults stand on the class: most are never written.
-    """
-
-    attempts = 0
-    slot_wait = 0.0
-    rate_wait = 0.0
-    server = 0.0
-    backoff = 0.0
-    last_wait = 0.0
-    """The backoff chosen last, in seconds."""
-    backoff_source: BackoffSource | None = None
-    queued_at = 0.0
-    """When the current attempt began to wait for its slot."""
-    granted_at = 0.0
-    """When it had the slot."""
-    attempt_started = 0.0
-    answer: Answer | None = None
-    parsed: Any = None
-    last: AttemptFailure | None = None
-    """What the last attempt met; `None` if it was answered."""
-    fate: Fate | None = None
-    """Set once, when the call is over."""
-    failure: AttemptFailure | None = None
-    """What ended the call, if it was not answered."""
-    total: Deadline | None = None
-    """The end of the call's total time, where the policy has one."""
-    task: Task[Any]
-    cancelling = 0
-    """How often the task was being cancelled when the call began."""
-    ticket: int | None = None
-    """What the circuit breaker gave the current attempt, to be handed back at its end."""
-    retried: FailureReason | None = None
-    """What the current attempt is the retry of."""
-    hedges = 0
-    """How many of the attempts were hedges, which are no retries."""
-    hedge = False
-    """Whether this is one attempt of a race, and not the first."""
-    racing = False
-    """Whether this is the ledger of one attempt of a race; the call's own ledger decides what comes next."""
-    parent_call = -1
-    parent_attempt = 0
+    # Slots, all written at the start: a default on the class costs more at its first reading than this store.
+    __slots__ = (
+        "answer", "arrived", "attempt_started", "attempts", "backoff", "backoff_source", "cancelling", "deadline",
+        "failure", "fate", "granted_at", "hedge", "hedges", "last", "last_wait", "now", "number", "parent_attempt",
+        "parent_call", "parsed", "queued_at", "racing", "rate_wait", "request", "retried", "server", "slot_wait",
+        "started", "task", "ticket", "total",
+    )  # fmt: skip
 
     def __init__(self, request: LLMRequest, number: int, now: float, arrived: float, deadline: float) -> None:
         self.request = request
         self.number = number
+        self.parent_call, self.parent_attempt = -1, 0
         self.started = self.now = now
         self.arrived = arrived
         self.deadline = deadline
+        self.total: Deadline | None = None
+        """The end of the call's total time, where the policy has one."""
+        self.task: Task[Any]  # written when the call is under way
+        self.cancelling = 0
+        """How often the task was being cancelled when the call began."""
+        self.attempts = 0
+        self.queued_at = self.granted_at = self.attempt_started = now
+        """When the current attempt began to wait for its slot, when it had the slot, when it was sent."""
+        self.slot_wait = self.rate_wait = self.server = self.backoff = 0.0
+        self.last_wait = 0.0
+        """The backoff chosen last, in seconds."""
+        self.backoff_source: BackoffSource | None = None
+        self.answer: Answer | None = None
+        self.parsed: Any = None
+        self.last: AttemptFailure | None = None
+        """What the last attempt met; `None` if it was answered."""
+        self.fate: Fate | None = None
+        """Set once, when the call is over."""
+        self.failure: AttemptFailure | None = None
+        """What ended the call, if it was not answered."""
+        self.ticket: int | None = None
+        """What the circuit breaker gave the current attempt, to be handed back at its end."""
+        self.retried: FailureReason | None = None
+        """What the current attempt is the retry of."""
+        self.hedges = 0
+        """How many of the attempts were hedges, which are no retries."""
+        self.hedge = self.racing = False
+        """Whether this is one attempt of a race and not the first; whether it is one at all (then the call's own ledger
+        decides what comes next)."""
 
     def branch(self, now: float, *, hedge: bool) -> Ledger:
         """Begin another attempt of a race at `now`, on a ledger of its own."""
@@ -99,39 +95,43 @@ class Ledger:
         self, layer: str, backend: str, outcome: Outcome, failure: AttemptFailure | None, wait: float
     ) -> AttemptEvent:
         """Make the event of the attempt that has just ended; `failure` is why its outcome is of no use, if so."""
-        started = self.attempt_started
-        first_token, read, written, finish = _measures(outcome)
+        queued, granted, started = self.queued_at, self.granted_at, self.attempt_started
+        first_token, read, written, finish = _measures(outcome) if type(outcome) is Answer else _NOTHING
         if failure is None:
             reason, status, retry_after, source = None, 0, NAN, None
         else:
-            reason, status, source = failure.reason, failure.status_code or 0, self.backoff_source
-            retry_after = NAN if failure.retry_after is None else failure.retry_after
+            reason, _, code, asked, _, _ = failure
+            status, source = code or 0, self.backoff_source
+            retry_after = NAN if asked is None else asked
         event: AttemptEvent = _new(
             AttemptEvent,
             (
-                layer, self.number, self.attempts, backend, self.hedge, self.queued_at,
-                self.granted_at - self.queued_at, started - self.granted_at, started, self.now, first_token, reason,
-                status, retry_after, read, written, finish, wait, source,
+                layer, self.number, self.attempts, backend, self.hedge, queued, granted - queued, started - granted,
+                started, self.now, first_token, reason, status, retry_after, read, written, finish, wait, source,
             ),
         )  # fmt: skip
         return event
 
     def call_event(self, layer: str) -> CallEvent:
         """Make the event of the call that has just ended."""
-        first_token, read, written, finish = _measures(self.answer)
+        answer, failure, last = self.answer, self.failure, self.last
+        first_token, read, written, finish = _NOTHING if answer is None else _measures(answer)
         event: CallEvent = _new(
             CallEvent,
             (
                 layer, self.number, self.parent_call, self.parent_attempt, self.arrived, self.started, self.now,
-                self.fate, None if self.failure is None else self.failure.reason, None if self.last is None else
-                self.last.reason, self.attempts, self.slot_wait, self.rate_wait, self.server, self.backoff,
+                self.fate, None if failure is None else failure.reason, None if last is None else last.reason,
+                self.attempts, self.slot_wait, self.rate_wait, self.server, self.backoff,
                 self.attempt_started - self.arrived + first_token, read, written, finish,
             ),
         )  # fmt: skip
         return event
 
-    def response(self, answer: Answer) -> LLMResponse:
-        """Make the result of an answered call."""
+    def result(self) -> LLMResponse | LLMFailure:
+        """Make what the caller gets. Not made with the call's end, because a simulation never asks for it."""
+        return self._failed() if self.answer is None else self._response(self.answer)
+
+    def _response(self, answer: Answer) -> LLMResponse:
         return LLMResponse(
             text=answer.text,
             model=answer.model or self.request.model or "",
@@ -144,8 +144,7 @@ class Ledger:
             call=self.number,
         )
 
-    def failed(self) -> LLMFailure:
-        """Make the result of a call that has ended without an answer."""
+    def _failed(self) -> LLMFailure:
         fate, failure = self.fate, self.failure
         if fate is None or failure is None:
             raise RuntimeError("a call ends with an answer or a failure; this one has neither (a bug of llmlab)")
@@ -168,11 +167,9 @@ class Ledger:
         )
 
 
-def _measures(outcome: Outcome | None) -> tuple[float, float, float, Any]:
+def _measures(answer: Answer) -> tuple[float, float, float, Any]:
     """Return time to first token, tokens read, tokens written and finish reason; NaN and `None` where unknown."""
-    if type(outcome) is not Answer:
-        return NAN, NAN, NAN, None
-    _, _, (read, written), finish, first_token = outcome
+    _, _, (read, written), finish, first_token = answer
     return (
         NAN if first_token is None else first_token,
         NAN if read is None else read,
@@ -181,5 +178,7 @@ def _measures(outcome: Outcome | None) -> tuple[float, float, float, Any]:
     )
 
 
+_NOTHING: tuple[float, float, float, Any] = (NAN, NAN, NAN, None)
+"""The measures of what is no answer."""
 CANCELLED = AttemptFailure(FailureReason.CANCELLED, "the caller cancelled the call")
 CRASHED = AttemptFailure(FailureReason.CRASHED, "the backend raised an exception")

@@ -62,19 +62,24 @@ class Deadlines:
     deadline and an answer come says nothing.
     """
 
-    __slots__ = ("_loop", "_queue", "_timer")
+    __slots__ = ("_loop", "_queue", "_spare", "_timer")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._queue: deque[Deadline] = deque()
+        self._spare: list[Deadline] = []  # given up before they came due: nobody asks them anything any more
         self._timer: TimerHandle | None = None
 
     def set(self, when: float, task: Task[Any]) -> Deadline:
-        """Cancel the task at `when`, until the deadline's `task` is set to `None`."""
-        deadline = Deadline(when, task)
-        queue = self._queue
+        """Cancel the task at `when`, until the deadline's `task` is set to `None`; it may then serve again."""
+        queue, spare = self._queue, self._spare
         while queue and queue[0].task is None:
-            queue.popleft()
+            spare.append(queue.popleft())
+        if spare:  # making one costs more than all the rest of this
+            deadline = spare.pop()
+            deadline.when, deadline.task = when, task
+        else:
+            deadline = Deadline(when, task)
         queue.append(deadline)
         if self._timer is None:
             self._timer = self._loop.call_at(queue[0].when, self._fire)

@@ -13,6 +13,7 @@ import threading
 import warnings
 import weakref
 from asyncio import events
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab.virtual_time.errors import VirtualTimeError
@@ -36,6 +37,7 @@ class Drivable(asyncio.AbstractEventLoop):
         self._stopping = False
         self._closed = self._winding_down = False
         self._debug = _debug_by_default()
+        self._answer_get_debug()
         self._failure: VirtualTimeError | None = None
         self._asyncgens: weakref.WeakValueDictionary[int, AsyncGenerator[Any, Any]] = weakref.WeakValueDictionary()
         self._asyncgens_shut_down = False
@@ -134,9 +136,14 @@ class Drivable(asyncio.AbstractEventLoop):
         """Whether asyncio's debug mode is on, as it is from the start with `-X dev` or PYTHONASYNCIODEBUG."""
         return self._debug
 
+    def _answer_get_debug(self) -> None:
+        """Let C answer `get_debug()`, which every future asks when it is made."""
+        vars(self)["get_debug"] = partial(bool, self._debug)
+
     def set_debug(self, enabled: bool) -> None:
         """Switch asyncio's debug mode: tasks, futures and coroutines then remember where they were created."""
         self._debug = enabled
+        self._answer_get_debug()
         if self._thread == threading.get_ident():
             sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH if enabled else 0)
 
