@@ -1,4 +1,8 @@
-"""From events to numbers: data frames (`frames.py`), summary metrics (`metrics.py`) and intervals (`stats.py`)."""
+"""From events to numbers: data frames, summary metrics, intervals.
+
+`frames.py` makes frames of events, `metrics.py` numbers of frames, `timeline.py` bins of time; `stats.py` says how far
+a number may be from the true one.
+"""
 
 from llmlab.analysis.frames import (
     DERIVED_ATTEMPT_COLUMNS,
@@ -28,11 +32,13 @@ from llmlab.analysis.stats import (
     values_needed,
     wilson,
 )
+from llmlab.analysis.timeline import OVER_TIME_COLUMNS, over_time
 
 __all__ = [
     "DERIVED_ATTEMPT_COLUMNS",
     "DERIVED_CALL_COLUMNS",
     "Interval",
+    "OVER_TIME_COLUMNS",
     "Over",
     "PercentileInterval",
     "SUMMARY_ATTEMPT_COLUMNS",
@@ -43,6 +49,7 @@ __all__ = [
     "dtype_of",
     "failure_rate",
     "latency_percentiles",
+    "over_time",
     "parameter_columns",
     "percentile_interval",
     "percentile_intervals",
