@@ -26,7 +26,7 @@ _BURSTS = 0x6275727374  # "burst": keeps the bursts' seed apart from every other
 
 
 class Window(Settings):
-    """From `start` up to `end` an attempt meets this fault with this probability: an outage that refuses or fails.
+    """An attempt that begins from `start` up to `end` meets this fault with this probability: an outage that refuses.
 
     A server that stops working, and serves what has queued up afterwards, is another thing: `ServerModel.outages`.
     """

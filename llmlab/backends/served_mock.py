@@ -1,9 +1,11 @@
 """A `MockBackend` whose server queues, at work on one event loop: all the awaiting around `ServerMachine`.
 
 The machine has one timer, for when something happens by itself; each attempt awaits one future, which the machine's
-effects resolve. A cancelled attempt is a client that has gone, and the machine is told. What stands between server and
-client acts here: faults, and the client's bounds on the phases. Stream faults are on the way to the client; the
-server's work is as ever, except that an error and a cut end it half-way.
+effects resolve. A cancelled attempt is a client that has gone, and the machine is told.
+
+What stands between server and client acts here: the client's bounds on the phases, and the faults. A fault that keeps
+an answer from coming about acts in front of the server: the request takes no slot, and is not counted. One of the
+stream acts on the way back: the server works as ever, except that an error and a cut end its work half-way.
 """
 
 from __future__ import annotations
@@ -254,7 +256,7 @@ class ServedMock:
         self._settle()
 
     def _watch_over(self, job: Job, timeouts: Timeouts, *, frozen: bool) -> None:
-        """Make each token an event where two of them may come too far apart."""
+        """Make each token an event, at its cost, where two of them may come too far apart for this client."""
         patience = timeouts.between_chunks
         if frozen or (patience is not None and job.gap * self._slowest + self._out_for > patience):
             job.watch = _Watch(timeouts, inf if patience is None else patience, frozen)

@@ -33,7 +33,8 @@ from llmlab import (
     Timeouts,
     WithFaults,
 )
-from llmlab.analysis import server_frame
+from llmlab.analysis import dtype_of, server_frame
+from llmlab.backends.server_view import SERVER_COLUMNS
 from llmlab.virtual_time import run
 
 R = FailureReason
@@ -126,13 +127,22 @@ def test_an_m_m_1_queue_waits_as_long_through_a_whole_client():
 # ---- departures
 
 
-def test_a_client_that_gives_up_frees_its_slot_or_does_not():
-    policy = ONCE.replace(attempt_timeout=1.5)
-    for on_disconnect, answered, wasted in (("stop", [True, False, False], 0.5), ("work_on", [True, False, False], 2)):
-        results, view = at_once(3, backend(on_disconnect=on_disconnect), policy)
-        assert [result.ok for result in results] == answered
-        assert view["wasted_s"].iloc[-1] <= wasted
-    server = backend(on_disconnect="stop")
+@pytest.mark.parametrize(("on_disconnect", "wasted", "idle_from"), [("stop", 0.5, 1.5), ("work_on", 2.0, 3.0)])
+def test_what_a_client_gives_up_is_dropped_or_served_for_nobody(on_disconnect, wasted, idle_from):
+    server = backend(on_disconnect=on_disconnect)
+
+    async def main():
+        results = await AsyncClient(server, ONCE.replace(attempt_timeout=1.5)).generate_many(["Hello"] * 3)
+        await asyncio.sleep(10)
+        return results, server_frame(server.session().view)
+
+    results, view = run(main())
+    assert [result.ok for result in results] == [True, False, False]
+    assert view.iloc[-1][["time_s", "queue", "busy", "done_s", "wasted_s"]].tolist() == [idle_from, 0, 0, 1, wasted]
+
+
+def test_a_cancelled_call_frees_its_slot_and_its_place_in_the_queue():
+    server = backend()
 
     async def main():
         client = AsyncClient(server, ONCE)
@@ -409,6 +419,7 @@ def test_the_view_comes_with_an_experiment_and_through_wrappers():
         assert list(view.columns) == [
             "replicate", "seed", "time_s", "queue", "busy", "done_s", "wasted_s", "refused",
         ]  # fmt: skip
+        assert [view[column.name].dtype for column in SERVER_COLUMNS] == list(map(dtype_of, SERVER_COLUMNS))
         assert view["time_s"].is_monotonic_increasing
         assert view.iloc[-1][["time_s", "done_s"]].tolist() == [6, 6]
 
