@@ -23,10 +23,10 @@ from llmlab.backends.served_mock import ServedMock
 from llmlab.backends.server_model import ServerModel
 from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
-from llmlab.core.chance import Purpose, unit, words
+from llmlab.core.chance import Purpose, two_uniforms
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings, SettingsError
-from llmlab.core.timers import sleep_until
+from llmlab.core.timers import sleep_until, wake
 from llmlab.core.vocabulary import FinishReason
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 ANSWER = "answer"
 """In a script: answer, whatever the probabilities say."""
+_SERVER = Purpose.SERVER  # 3.11 looks an enumeration's member up in Python each time, a module's name not
+_STOP = FinishReason.STOP
+_TIMEOUT = FaultKind.TIMEOUT
+_new = tuple.__new__  # makes an answer without the Python-level constructor of named tuples
 _TEXT = "This is a simulated answer."
 
 
@@ -131,6 +135,7 @@ class MockServer:
         self._first_token_share = settings.first_token_share
         self._fault = settings.faults.drawing(settings.seed, loop.time)
         self._timeouts: Timeouts | None = None
+        self._unbounded = False
         self._patience = inf
         self._model = settings.model
         self._text: str | Callable[[LLMRequest], str] = settings.text
@@ -140,23 +145,32 @@ class MockServer:
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Answer one attempt, or fail as the script or the draw for its key says."""
-        draws = words(self._seed, key.call, key.attempt, Purpose.SERVER)
-        fault = None if self._fault is None else self._fault(unit(draws[0]))
-        if key.attempt <= len(self._script):
-            entry = self._script[key.attempt - 1]
+        call, number = key
+        u_fault, u_latency = two_uniforms(self._seed, call, number, _SERVER)
+        fault = None if self._fault is None else self._fault(u_fault)
+        if self._script and number <= len(self._script):
+            entry = self._script[number - 1]
             if isinstance(entry, AttemptFailure):
-                return await self._refuse(entry, draws[1])
+                return await self._refuse(entry, u_latency)
             if isinstance(entry, Answer):
-                await sleep_until(self._loop, self._loop.time() + self._latency(unit(draws[1])))
+                await sleep_until(self._loop, self._loop.time() + self._latency(u_latency))
                 return entry
             fault = None if entry == ANSWER else FaultKind(entry)
         if timeouts is not self._timeouts:
             self._learn(timeouts)
-        latency = self._latency(unit(draws[1]))
+        if fault is _TIMEOUT and self._unbounded:
+            await self._loop.create_future()  # never answers; only a timeout or a cancellation ends this
+        latency = self._latency(u_latency)
         if fault is not None or latency > self._patience:
-            return await self._disturbed(fault, request, timeouts, latency, draws[1])
+            return await self._disturbed(fault, request, timeouts, latency, u_latency)
         loop = self._loop
-        await sleep_until(loop, loop.time() + latency)
+        answer = loop.create_future()  # what `sleep_until` does, but a coroutine less, once per attempt
+        timer = loop.call_at(loop.time() + latency, wake, answer)
+        try:
+            await answer
+        except asyncio.CancelledError:
+            timer.cancel()
+            raise
         return self._answer(request, latency)
 
     def _learn(self, timeouts: Timeouts) -> None:
@@ -164,6 +178,7 @@ class MockServer:
         share = self._first_token_share
         bounds = ((timeouts.first_byte, share), (timeouts.between_chunks, 1.0 - share))
         self._patience = min((bound / part for bound, part in bounds if bound is not None and part), default=inf)
+        self._unbounded = timeouts.first_byte is None
         self._timeouts = timeouts
 
     def _answer(self, request: LLMRequest, latency: float) -> Answer:
@@ -171,10 +186,12 @@ class MockServer:
             self._text_and_usage = self.compose(request)
             self._answered = request
         text, usage = self._text_and_usage
-        return Answer(text, request.model or self._model, usage, FinishReason.STOP, latency * self._first_token_share)
+        model = request.model or self._model
+        answer: Answer = _new(Answer, (text, model, usage, _STOP, latency * self._first_token_share))
+        return answer
 
     async def _disturbed(
-        self, fault: FaultKind | None, request: LLMRequest, timeouts: Timeouts, latency: float, draw: int
+        self, fault: FaultKind | None, request: LLMRequest, timeouts: Timeouts, latency: float, u: float
     ) -> Outcome:
         """Do what an attempt meets that has a fault, or a phase that may outlast its bound."""
         faults = self.settings.faults
@@ -184,12 +201,12 @@ class MockServer:
             outcome, after = met(fault, request, answer, when, timeouts=timeouts, faults=faults)
         else:
             outcome, wait = met_nothing(fault, timeouts, faults)
-            after = self._refusal_latency(unit(draw)) if wait is None else wait
+            after = self._refusal_latency(u) if wait is None else wait
         await wait_until(self._loop, self._loop.time() + after)
         return outcome
 
-    async def _refuse(self, failure: AttemptFailure, draw: int) -> AttemptFailure:
-        await sleep_until(self._loop, self._loop.time() + self._refusal_latency(unit(draw)))
+    async def _refuse(self, failure: AttemptFailure, u: float) -> AttemptFailure:
+        await sleep_until(self._loop, self._loop.time() + self._refusal_latency(u))
         return failure
 
     def compose(self, request: LLMRequest) -> tuple[str, Usage]:

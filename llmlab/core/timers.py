@@ -31,7 +31,7 @@ def this_task(loop: AbstractEventLoop) -> Task[Any]:
 async def sleep_until(loop: AbstractEventLoop, when: float) -> None:
     """Sleep until the loop's clock shows `when` (at least one turn of the loop)."""
     future = loop.create_future()
-    timer = loop.call_at(when, _wake, future)
+    timer = loop.call_at(when, wake, future)
     try:
         await future
     except CancelledError:
@@ -39,7 +39,8 @@ async def sleep_until(loop: AbstractEventLoop, when: float) -> None:
         raise
 
 
-def _wake(sleeper: Future[None]) -> None:
+def wake(sleeper: Future[None]) -> None:
+    """End a sleep: what `sleep_until` arms its timer with."""
     if not sleeper.done():  # a deadline that came due in the same instant may have cancelled it
         sleeper.set_result(None)
 
