@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmlab.backends.distributions import Lognormal
+from llmlab.backends.fault_kinds import faults_table
 from llmlab.backends.faults import Faults
 from llmlab.core import policy
 from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, columns_table
@@ -27,6 +28,7 @@ def defaults_table() -> str:
     [
         pytest.param(reasons_table(), id="reasons"),
         pytest.param(defaults_table(), id="defaults"),
+        pytest.param(faults_table(), id="faults"),
         pytest.param(columns_table(ATTEMPT_COLUMNS), id="attempts"),
         pytest.param(columns_table(CALL_COLUMNS), id="calls"),
     ],
