@@ -1,10 +1,10 @@
 """The command `llmlab`: its options, its help and its exit codes.
 
-Exit codes: 0 done, 1 it could not be finished, 2 wrong options or settings, 130 interrupted (Ctrl-C), 141 the reader of
-the output went away (`| head`).
+Exit codes: 0 done, 1 it could not be finished (or a check of `verify` missed), 2 wrong options or settings, 130
+interrupted (Ctrl-C), 141 the reader of the output went away (`| head`).
 
-What the commands do stands in `demo.py` and `sweep.py`, how they write in `console.py`. This module must stay light:
-`--help` answers before anything heavy is loaded, so each command imports its own work.
+What the commands do stands in `demo.py`, `sweep.py` and `verify.py`, how they write in `console.py`. This module must
+stay light: `--help` answers before anything heavy is loaded, so each command imports its own work.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ def llmlab(
       llmlab demo                     watch calls fail, and retries help
       llmlab demo --async             the same calls, all at once
       llmlab sweep --out results      many settings; a table and a chart
+      llmlab verify --quick           the simulation against known theory
     """  # noqa: D301 - \b keeps typer from joining the lines that follow
     del version
     if context.invoked_subcommand is None:
@@ -162,3 +163,31 @@ def sweep(
     from llmlab.cli.sweep import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
 
     run(out=out, calls=calls, seed=seed)
+
+
+@app.command()
+def verify(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer calls, so wider tolerances: seconds.")] = False,
+    case: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this case; may be given more than once.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write the checks as JSON instead.")] = False,
+) -> None:
+    """Check the simulation against known theory: expected and measured.
+
+    Queueing theory, published work and real clients' source say what must come
+    out; every case runs the very client that an application runs. Tolerances
+    come from the sampling error over independent replicates; "exact" means
+    rounding. In full it takes about two minutes.
+
+    Ends with 1 if a check misses.
+
+    \b
+    Examples:
+      llmlab verify
+      llmlab verify --quick
+      llmlab verify --case M/M/c --case retry-storms
+    """  # noqa: D301 - see above
+    from llmlab.cli.verify import run  # noqa: PLC0415 - late: pandas and scipy take a second to load
+
+    run(quick=quick, cases=case or [], as_json=as_json)

@@ -27,7 +27,6 @@ from llmlab.experiments.verify.case import Case, Check, Checks
 from llmlab.experiments.workload import OpenLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Literal
 
     import pandas as pd
@@ -56,11 +55,12 @@ class Storm(NamedTuple):
         """What is told apart, in few words."""
         if self.budget is not None:
             source = "requests" if self.budget.per_call else "successes"
-            return f"{self.rate:g}/s, budget 10% of {source}"
-        dropped = ", drops abandoned" if self.on_disconnect == "stop" else ""
-        return f"{self.rate:g}/s, r={self.retries}{dropped}"
+            return f"{self.rate:g}/s, 10% of {source}"
+        if self.on_disconnect == "stop":
+            return f"{self.rate:g}/s, drops abandoned"
+        return f"{self.rate:g}/s, r={self.retries}"
 
-    def experiment(self, size: float = 1.0) -> Experiment:
+    def experiment(self, size: float = 1.0, *, record_every: float | None = None) -> Experiment:
         """Return the storm as an experiment; all times but the client's patience scale with the size."""
         scale = time_scale(size)
         start, end = OUTAGE
@@ -68,7 +68,7 @@ class Storm(NamedTuple):
             service_time=Constant(value=1.0 / CAPACITY),
             outages=(Outage(start=scale * start, end=scale * end),),
             on_disconnect=self.on_disconnect,
-            record_every=0.1,
+            record_every=record_every,
         )
         policy = ClientPolicy(
             retry=RetryPolicy(max_retries=self.retries, backoff=Backoff(base=0.0)),
@@ -117,7 +117,7 @@ def _check(checks: Checks, storm: Storm, calls: pd.DataFrame, size: float) -> No
     window = arrived_between(calls, start, end)
     attempts = window["attempts"].mean()
     checks.exactly(f"{storm.label}: answered", float(storm.recovers), window["answered"].mean())
-    quantity = f"{storm.label}: attempts per call"
+    quantity = f"{storm.label}: attempts/call"
     if storm.recovers or storm.budget is None:
         checks.exactly(quantity, 1.0 if storm.recovers else 1.0 + storm.retries, attempts)
         return
@@ -134,4 +134,4 @@ def arrived_between(calls: pd.DataFrame, start: float, end: float) -> pd.DataFra
     return calls[(calls["arrived_at_s"] >= start) & (calls["arrived_at_s"] < end)]
 
 
-CASES: Sequence[Case] = (storms,)
+CASES: tuple[Case, ...] = (storms,)
