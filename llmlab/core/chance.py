@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from hashlib import blake2b
 from struct import Struct
+from struct import error as StructError
 
 _KEY = Struct("<4Q").pack
 _WORDS = Struct("<8Q").unpack
@@ -33,7 +34,15 @@ class Purpose(IntEnum):
 
 def words(seed: int, call: int, attempt: int, purpose: int) -> tuple[int, int, int, int, int, int, int, int]:
     """Return eight independent 64-bit numbers for this key, whose parts are taken modulo 2**64."""
-    return _WORDS(blake2b(_KEY(seed & _MASK, call & _MASK, attempt & _MASK, purpose)).digest())
+    return _WORDS(_digest(seed, call, attempt, purpose))
+
+
+def _digest(seed: int, call: int, attempt: int, purpose: int) -> bytes:
+    try:
+        key = _KEY(seed, call, attempt, purpose)
+    except StructError:  # rare, and taking every part modulo 2**64 beforehand costs as much as the packing
+        key = _KEY(seed & _MASK, call & _MASK, attempt & _MASK, purpose)
+    return blake2b(key).digest()
 
 
 def unit(word: int) -> float:
@@ -43,13 +52,13 @@ def unit(word: int) -> float:
 
 def uniform(seed: int, call: int, attempt: int, purpose: int) -> float:
     """Return one number in (0, 1) for this key."""
-    word: int = _TWO_WORDS(blake2b(_KEY(seed & _MASK, call & _MASK, attempt & _MASK, purpose)).digest())[0]
+    word: int = _TWO_WORDS(_digest(seed, call, attempt, purpose))[0]
     return ((word >> 12) + 0.5) * _STEP
 
 
 def two_uniforms(seed: int, call: int, attempt: int, purpose: int) -> tuple[float, float]:
     """Return two numbers in (0, 1) for this key: `unit` of the first two of its words, written out for speed."""
-    first, second = _TWO_WORDS(blake2b(_KEY(seed & _MASK, call & _MASK, attempt & _MASK, purpose)).digest())
+    first, second = _TWO_WORDS(_digest(seed, call, attempt, purpose))
     return ((first >> 12) + 0.5) * _STEP, ((second >> 12) + 0.5) * _STEP
 
 
