@@ -23,6 +23,7 @@ The map; each package imports only from those above it:
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
     analysis/       events into data frames, metrics and intervals
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
+      verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
     plots/          data frames into charts
     widgets/        (later) the same, interactively
     server/         recorded answers on loopback, where no real server is at hand

@@ -20,6 +20,8 @@ from llmlab.experiments.verify.queues import ONCE
 from llmlab.experiments.workload import ClosedLoop
 
 REPLICATES = 10
+HEDGE_DELAY_S = -math.log(0.05)
+"""The 95th percentile of an exponential latency with mean 1 s."""
 
 
 def openai_timeout(size: float) -> list[Check]:
@@ -58,11 +60,8 @@ def retry_quota(size: float) -> list[Check]:
 def hedged_tail(size: float) -> list[Check]:
     """A second attempt after d: P(T > t) = S(t) S(t - d) for t > d, and extra load S(d); here S(t) = e^-t."""
     checks = Checks("hedging", "Dean and Barroso, CACM 2013; independent copies")
-    delay = -math.log(0.05)
-    backend = MockBackend(latency=Exponential(mean=1.0))
-    workload = ClosedLoop(calls=max(2000, round(20_000 * size)), users=10)
-    plain = Experiment(backend=backend, policy=ONCE, workload=workload)
-    hedged = plain.replace(policy=ONCE.replace(hedging=Hedging(delay=delay)))
+    delay, calls = HEDGE_DELAY_S, max(2000, round(20_000 * size))
+    plain, hedged = hedging(None, calls=calls), hedging(delay, calls=calls)
     alone, raced = ([each.replace(seed=seed).run().calls for seed in range(REPLICATES)] for each in (plain, hedged))
     checks.on_average("p99 without (s)", -math.log(0.01), [run["latency_s"].quantile(0.99) for run in alone])
     # S(t) S(t - d) = e^-(2t - d)
@@ -70,6 +69,13 @@ def hedged_tail(size: float) -> list[Check]:
     checks.on_average("p99 hedged at the p95 (s)", expected, [run["latency_s"].quantile(0.99) for run in raced])
     checks.on_average("extra load", math.exp(-delay), [run["attempts"].mean() - 1 for run in raced])
     return checks.made
+
+
+def hedging(delay: float | None, *, calls: int) -> Experiment:
+    """Return calls to a server of exponential latency, mean 1 s, hedged after `delay` seconds; `None` is not at all."""
+    policy = ONCE if delay is None else ONCE.replace(hedging=Hedging(delay=delay))
+    backend = MockBackend(latency=Exponential(mean=1.0))
+    return Experiment(backend=backend, policy=policy, workload=ClosedLoop(calls=calls, users=10))
 
 
 def release_times(size: float) -> list[Check]:
