@@ -8,10 +8,10 @@ that.
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 from hashlib import blake2b
 from struct import Struct
-from struct import error as StructError
 
 _KEY = Struct("<4Q").pack
 _WORDS = Struct("<8Q").unpack
@@ -40,7 +40,7 @@ def words(seed: int, call: int, attempt: int, purpose: int) -> tuple[int, int, i
 def _digest(seed: int, call: int, attempt: int, purpose: int) -> bytes:
     try:
         key = _KEY(seed, call, attempt, purpose)
-    except StructError:  # rare, and taking every part modulo 2**64 beforehand costs as much as the packing
+    except struct.error:  # rare, and taking every part modulo 2**64 beforehand costs as much as the packing
         key = _KEY(seed & _MASK, call & _MASK, attempt & _MASK, purpose)
     return blake2b(key).digest()
 
