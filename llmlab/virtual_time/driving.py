@@ -138,7 +138,7 @@ class Drivable(asyncio.AbstractEventLoop):
 
     def _answer_get_debug(self) -> None:
         """Let C answer `get_debug()`, which every future asks when it is made."""
-        vars(self)["get_debug"] = partial(bool, self._debug)
+        self.get_debug = partial(bool, self._debug)  # type: ignore[method-assign]
 
     def set_debug(self, enabled: bool) -> None:
         """Switch asyncio's debug mode: tasks, futures and coroutines then remember where they were created."""
