@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from llmlab.cli import app, exit_code
 from llmlab.cli.verify import number
-from llmlab.experiments import verify
+from llmlab.experiments.verify import CASES, case_names, proof
 from llmlab.experiments.verify.case import Checks
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def a_miss(monkeypatch):
         checks.exactly("not measured", 1.0, math.nan)
         return checks.made
 
-    monkeypatch.setattr(verify, "CASES", {"a miss": case, "rate limit": verify.CASES["rate limit"]})
+    monkeypatch.setattr(proof, "CASES", {"a miss": case, "rate limit": CASES["rate limit"]})
 
 
 def test_checks_that_hold_end_with_0():
@@ -86,7 +86,7 @@ def test_an_unknown_case_ends_with_2_and_the_list(more):
     result = invoke("--case", "storms", *more)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("llmlab: there is no case 'storms'; ")
-    assert all(name in result.stderr for name in verify.CASES)
+    assert all(name in result.stderr for name in CASES)
 
 
 @pytest.mark.parametrize("arguments", [["--quick", "more"], ["--case"], ["--size", "1"]])
@@ -106,7 +106,7 @@ def test_the_help_has_examples_with_valid_options(monkeypatch):
     examples = [line for line in map(str.strip, output.splitlines()) if line.startswith("llmlab ")]
     assert [exit_code(example.split()[1:]) for example in examples] == [0, 0, 0]
     assert ran[1]["quick"]
-    assert verify.case_names(ran[2]["cases"]) == ["M/M/c", "retry storms"]
+    assert case_names(ran[2]["cases"]) == ["M/M/c", "retry storms"]
 
 
 def test_help_loads_nothing_heavy():
