@@ -149,7 +149,7 @@ def general_service(size: float) -> list[Check]:
 
 def last_in_first_out(size: float) -> list[Check]:
     """Serving the last first leaves the mean wait as it is, and multiplies its second moment by 1 / (1 - rho)."""
-    checks = Checks("LIFO queue", "Kingman 1962")
+    checks = Checks("LIFO queue", "Wishart 1960, Takacs 1963")
     rho = 0.5
     runs = [_waits(run) for run in _steady(size, rho, rho, discipline="lifo")]
     theory = formulas.mmc_wait(1, rho)
