@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -18,7 +19,7 @@ from llmlab.experiments.verify import case_names, verify
 from llmlab.experiments.verify.case import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 QUICK = 0.05
 """The size of a quick proof."""
@@ -37,12 +38,9 @@ def run(*, quick: bool, cases: Sequence[str], as_json: bool) -> None:
         began = time.perf_counter()
         rows: list[Row] = []
         for name in case_names(cases or None):
-            waits = sys.stderr.isatty()
-            if waits:
-                typer.echo(f"{name} ...", nl=False, err=True)
-            checked = cast("list[Row]", verify(QUICK if quick else 1.0, [name], progress=False).to_dict("records"))
-            if waits:
-                typer.echo("\r\x1b[K", nl=False, err=True)
+            with _announced(name):
+                frame = verify(QUICK if quick else 1.0, [name], progress=False)
+            checked = cast("list[Row]", frame.to_dict("records"))
             if not as_json:
                 _say_case(name, checked)
             rows += checked
@@ -53,6 +51,19 @@ def run(*, quick: bool, cases: Sequence[str], as_json: bool) -> None:
             _say_verdict(len(rows), missed, time.perf_counter() - began)
         if missed:
             raise typer.Exit(1)
+
+
+@contextmanager
+def _announced(name: str) -> Iterator[None]:
+    """Say on a terminal what one is waiting for, and take it back at the end."""
+    terminal = sys.stderr.isatty()
+    if terminal:
+        typer.echo(f"{name} ...", nl=False, err=True)
+    try:
+        yield
+    finally:
+        if terminal:
+            typer.echo("\r\x1b[K", nl=False, err=True)
 
 
 def _say_case(name: str, rows: Sequence[Row]) -> None:
