@@ -125,7 +125,8 @@ def _columns(table: ColumnTable) -> dict[str, Any]:
 def _column(column: Column, stored: array[Any], words: list[str] | None) -> Any:
     # Copied for two reasons: the log's array cannot grow while numpy looks into it, and the frame is the user's own.
     if words is None:
-        return np.frombuffer(stored, dtype=_DTYPES[column.kind]).copy() if stored else np.empty(0, _DTYPES[column.kind])
+        dtype = _DTYPES[column.kind]
+        return np.frombuffer(stored, dtype=stored.typecode).astype(dtype) if stored else np.empty(0, dtype)
     codes = np.frombuffer(stored, dtype=np.int16) if stored else np.empty(0, np.int16)
     small: Any = codes.astype(np.int8 if len(words) <= np.iinfo(np.int8).max else np.int16)
     return pd.Categorical.from_codes(small, dtype=_dtype_of_words(tuple(words)), validate=False)

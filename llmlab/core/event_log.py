@@ -1,13 +1,15 @@
 """Events kept in memory, by column: the observer behind every data frame.
 
 A row is appended as the tuple that the event is; every few hundred rows the tuples are turned into typed arrays and
-let go. So recording costs an append, and a million attempts cost about 130 MB and no object each. Words are kept as
-codes into a list that grows as words appear. `analysis/frames.py` makes data frames of the arrays.
+let go. So recording costs an append, and a million attempts cost about 110 MB and no object each. Words are kept as
+codes into a list that grows as words appear, and whole numbers in 32 bits until one needs 64. `analysis/frames.py`
+makes data frames of the arrays.
 """
 
 from __future__ import annotations
 
 from array import array
+from struct import error as StructError  # noqa: N812 - by its own name it would be any error
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, Call
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_TYPECODES = {"float": "d", "int": "q", "bool": "b", "word": "h"}
+_TYPECODES = {"float": "d", "int": "i", "bool": "b", "word": "h"}
 _ROWS_PER_FLUSH = 256  # few enough to be gone before the garbage collector has looked at them twice
 
 
@@ -62,20 +64,28 @@ class ColumnTable:
     def flush(self) -> None:
         """Turn the rows into columns. Packing a column in one piece costs a third of what `array.extend` costs."""
         count = len(self.pending)
-        for values, store, codes in zip(zip(*self.pending, strict=True), self._arrays, self._codes, strict=False):
-            first = values[0]
-            if first is values[-1] and values.count(first) == count:  # often, and counting is cheaper than packing
-                store.extend(array(store.typecode, (first if codes is None else codes[first],)) * count)
-                continue
+        for place, values in enumerate(zip(*self.pending, strict=True)):
+            store, codes = self._arrays[place], self._codes[place]
             if codes is not None:
+                first = values[0]
+                if values.count(first) == count:  # often, and counting is cheaper than looking up
+                    store.extend(array("h", (codes[first],)) * count)
+                    continue
                 values = tuple(map(codes.__getitem__, values))  # noqa: PLW2901
-            store.frombytes(pack(f"{count}{store.typecode}", *values))
+            try:
+                packed = pack(f"{count}{store.typecode}", *values)
+            except StructError:
+                if store.typecode != "i":
+                    raise
+                self._arrays[place] = store = array("q", store)  # the first number that needs 64 bits
+                packed = pack(f"{count}q", *values)
+            store.frombytes(packed)
         self.pending.clear()
 
     def arrays(self) -> dict[str, array[Any]]:
-        """Return each column by name: `d` for floats, `q` for ints, `b` for booleans, `h` for words' codes (-1: none).
+        """Return each column by name: `d` for floats, `i` or `q` for ints, `b` for booleans, `h` for codes of words.
 
-        The arrays are the table's own and grow with it: copy what must not change.
+        The code -1 is no word. The arrays are the table's own and grow with it: copy what must not change.
         """
         self.flush()
         return {column.name: store for column, store in zip(self.columns, self._arrays, strict=True)}
