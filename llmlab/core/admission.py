@@ -52,16 +52,18 @@ class Gate:
         self.pass_through: Callable[[], bool] = self._slots.take if alone and self._slots else _no_way
         """Enter where that needs no waiting of any kind."""
 
-    def enter_now(self, ledger: Ledger, now: float) -> bool:
-        """Enter only if an attempt may start this instant: what a hedge does, which must not queue."""
+    def is_open(self, now: float) -> bool:
+        """Whether an attempt may start this instant, without waiting; nothing is taken."""
+        slots, rate = self._slots, self._rate
+        return (slots is None or slots.in_use < slots.limit) and (rate is None or rate.free_at(now) <= now)
+
+    def enter_now(self, ledger: Ledger) -> bool:
+        """Enter without waiting, as a hedge does, which must not queue. Where the gate `is_open` this succeeds."""
         if self._slots is not None and not self._slots.take():
             return False
-        if self._rate is None:
-            return True
-        at = self._rate.reserve(now, estimated_tokens(ledger.request), math.nextafter(now, math.inf))
-        if at is None:
-            self.leave()
-        return at is not None
+        if self._rate is not None:
+            self._rate.reserve(ledger.now, estimated_tokens(ledger.request), math.inf)
+        return True
 
     def enter(self, ledger: Ledger) -> Coroutine[Any, Any, bool]:
         """Wait until an attempt may start that could not pass through.

@@ -188,12 +188,12 @@ class Flow:
                 own.task = None
             ledger.server += now - started
             ledger.now = now
+            if self._guard is not None:  # first, since the limit may change by which the slot is given on
+                self._guard.ended(now, failure, ledger)
             if self._leave is not None:
                 self._leave()
             if failure is CRASHED or failure is CANCELLED:
                 self._broken_off(ledger, failure)
-        if self._guard is not None:
-            self._guard.ended(now, failure, ledger)
         wait = NAN if ledger.racing else self.what_next(ledger, failure)
         if self._emitter is not None:
             self._emitter.attempt(ledger.attempt_event(self._layer, self._backend_name, outcome, failure, wait))
@@ -201,8 +201,6 @@ class Flow:
 
     def _broken_off(self, ledger: Ledger, failure: AttemptFailure) -> None:
         """Record an attempt that an exception ends."""
-        if self._guard is not None:
-            self._guard.given_up(ledger)
         ledger.last, ledger.backoff_source = failure, None
         if self._emitter is not None:
             self._emitter.attempt(ledger.attempt_event(self._layer, self._backend_name, failure, failure, NAN))

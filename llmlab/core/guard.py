@@ -16,10 +16,12 @@ from llmlab.core.backend import AttemptFailure
 from llmlab.core.breaker import SICK, BreakerState
 from llmlab.core.budget import BudgetLevel
 from llmlab.core.hedging import HedgeDelay
+from llmlab.core.ledger import CANCELLED, CRASHED
 from llmlab.core.throttle import ThrottleState
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
+    from llmlab.core.adaptive import AdaptiveConcurrency
     from llmlab.core.ledger import Ledger
     from llmlab.core.limits import Slots
     from llmlab.core.policy import ClientPolicy
@@ -31,10 +33,20 @@ def guard_of(policy: ClientPolicy, slots: Slots | None) -> Guard | None:
     return None if all(one is None for one in wanted) else Guard(policy, slots)
 
 
+def _below(ceiling: int | None, adaptive: AdaptiveConcurrency) -> AdaptiveConcurrency:
+    """Bound an adaptive limit, or one grown beyond what it may use would have to fall that far before it has effect."""
+    if ceiling is None:
+        return adaptive
+    names = ("initial", "minimum", "maximum")
+    bounded: AdaptiveConcurrency = adaptive.replace(**{name: min(ceiling, getattr(adaptive, name)) for name in names})
+    return bounded
+
+
 class Guard:
     """The protective policies of a client at work.
 
-    Every attempt that `refuses` lets pass must be ended by one `ended` or one `given_up`.
+    Every attempt that `refuses` lets pass must be ended by one `ended` or one `given_up`, before its slot is given on:
+    the limit may change by it.
     """
 
     def __init__(self, policy: ClientPolicy, slots: Slots | None) -> None:
@@ -43,8 +55,8 @@ class Guard:
         self.throttle = None if policy.throttle is None else ThrottleState(policy.throttle)
         self.hedge_delay = None if policy.hedging is None else HedgeDelay(policy.hedging)
         self.max_hedges = 0 if policy.hedging is None else policy.hedging.max_hedges
-        self._adaptive = None if policy.adaptive_concurrency is None else AdaptiveLimit(policy.adaptive_concurrency)
-        self._ceiling = policy.max_concurrency
+        adaptive = policy.adaptive_concurrency
+        self._adaptive = None if adaptive is None else AdaptiveLimit(_below(policy.max_concurrency, adaptive))
         self._retry = policy.retry
         self._slots = slots
 
@@ -77,7 +89,10 @@ class Guard:
         return None
 
     def ended(self, now: float, failure: AttemptFailure | None, ledger: Ledger) -> None:
-        """The ledger's attempt has ended; `failure` is why it was of no use, if so."""
+        """The ledger's attempt has ended and still holds its slot; `failure` is why it was of no use, if so."""
+        if failure is CANCELLED or failure is CRASHED:
+            self.given_up(ledger)
+            return
         sick = failure is not None and failure.reason in SICK
         if self.breaker is not None:
             self.breaker.record(now, sick=sick, ticket=ledger.ticket)
@@ -90,11 +105,10 @@ class Guard:
                 self.budget.failed()
         if self._adaptive is not None and self._slots is not None:
             latency, in_flight = now - ledger.attempt_started, self._slots.in_use
-            limit = self._adaptive.record(now, latency=latency, in_flight=in_flight, overloaded=sick)
-            self._slots.set_limit(limit if self._ceiling is None else min(limit, self._ceiling))
+            self._slots.set_limit(self._adaptive.record(now, latency=latency, in_flight=in_flight, overloaded=sick))
 
     def given_up(self, ledger: Ledger) -> None:
-        """The ledger's attempt was cancelled by the caller, and says nothing of the server."""
+        """The ledger's attempt was cancelled, met a bug or never began, and says nothing of the server."""
         if self.breaker is not None:
             self.breaker.forget(ledger.ticket)
 

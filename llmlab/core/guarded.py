@@ -7,10 +7,12 @@ and the rate limit, since it may have changed its mind meanwhile; only an open c
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import TYPE_CHECKING, Protocol
 
 from llmlab.core.events import NAN
-from llmlab.core.race import race
+from llmlab.core.ledger import CANCELLED, CRASHED
+from llmlab.core.race import Race
 from llmlab.core.vocabulary import FailureReason, Fate
 
 if TYPE_CHECKING:
@@ -84,14 +86,18 @@ class GuardedAttempts:
         return NAN
 
     async def _race(self, ledger: Ledger, delay: float) -> float:
+        race = Race(
+            self._flow.loop,
+            ledger,
+            attempt=self._flow.attempt,
+            may_hedge=self._may_hedge,
+            never_began=self._never_began,
+        )
         try:
-            decided = await race(
-                ledger,
-                self._flow.attempt,
-                delay=delay,
-                max_hedges=self._guard.max_hedges,
-                may_hedge=lambda branch: self._may_hedge(ledger, branch),
-            )
+            decided = await race.run(delay, self._guard.max_hedges)
+        except BaseException as error:
+            ledger.last = CANCELLED if isinstance(error, CancelledError) else CRASHED
+            raise
         finally:
             now = self._flow.loop.time()
             ledger.server += now - ledger.now
@@ -99,15 +105,22 @@ class GuardedAttempts:
         ledger.take_over(decided)
         return self._flow.what_next(ledger, decided.last)
 
-    def _may_hedge(self, ledger: Ledger, branch: Ledger) -> bool:
-        """Let a hedge in, if nothing stands in its way: a hedge neither queues nor spends what is not there."""
+    def _may_hedge(self, branch: Ledger) -> bool:
+        """Let a hedge in, if nothing stands in its way: a hedge neither queues nor spends what is not there.
+
+        The limits are looked at first and taken last, so that a hedge that is turned away has cost nothing.
+        """
         gate, guard = self._flow.gate, self._guard
-        if gate is not None and not gate.enter_now(ledger, branch.now):
+        if gate is not None and not gate.is_open(branch.now):
             return False
-        if guard.refuses(branch.now, self._flow.seed, branch) is None:
-            if guard.pays_for_retry(FailureReason.ATTEMPT_TIMEOUT):
-                return True
+        if guard.refuses(branch.now, self._flow.seed, branch) is not None:
+            return False
+        if not guard.pays_for_retry(FailureReason.ATTEMPT_TIMEOUT):
             guard.given_up(branch)
-        if gate is not None:
-            gate.leave()
-        return False
+            return False
+        return gate is None or gate.enter_now(branch)
+
+    def _never_began(self, branch: Ledger) -> None:
+        self._guard.given_up(branch)
+        if self._flow.gate is not None:
+            self._flow.gate.leave()

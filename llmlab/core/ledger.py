@@ -75,9 +75,11 @@ class Ledger:
     def branch(self, now: float, *, hedge: bool) -> Ledger:
         """Begin another attempt of a race at `now`, on a ledger of its own."""
         branch = Ledger(self.request, self.number, now, self.arrived, self.deadline)
-        branch.attempts = self.attempts  # `Flow._attempt` counts it
+        branch.attempts = self.attempts  # `Flow.attempt` counts it
         branch.racing, branch.hedge = True, hedge
-        branch.ticket, branch.retried = self.ticket, self.retried
+        branch.task = self.task  # until its own has begun
+        branch.ticket = self.ticket
+        branch.retried = FailureReason.ATTEMPT_TIMEOUT if hedge else self.retried  # as the retry budget was paid for it
         branch.queued_at, branch.granted_at = (now, now) if hedge else (self.queued_at, self.granted_at)
         return branch
 

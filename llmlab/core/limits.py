@@ -127,12 +127,15 @@ class RateLimiter:
         self.requests = None if limit.requests is None else Bucket(limit.requests / per, limit.burst)
         self.tokens = None if limit.tokens is None else Bucket(limit.tokens / per, 1.0)
 
+    def free_at(self, now: float) -> float:
+        """Return the earliest time, `now` or later, at which an attempt may start."""
+        at = now if self.requests is None else self.requests.free_at(now)
+        return at if self.tokens is None else self.tokens.free_at(at)
+
     def reserve(self, now: float, tokens: float, latest: float) -> float | None:
         """Reserve a place for one attempt and return its time; `None`, and no place, if that is not before `latest`."""
         requests, used = self.requests, self.tokens
-        at = now if requests is None else requests.free_at(now)
-        if used is not None:
-            at = used.free_at(at)
+        at = self.free_at(now)
         if at >= latest:
             return None
         if requests is not None:

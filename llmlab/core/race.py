@@ -7,64 +7,116 @@ recorded like any other. Look at `hedging.py` for when a race begins another.
 from __future__ import annotations
 
 import asyncio
+from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
-from llmlab.core.timers import this_task
+from llmlab.core.timers import Deadline, cut_short, this_task
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
     from collections.abc import Awaitable, Callable
 
     from llmlab.core.ledger import Ledger
 
 
-async def race(
-    ledger: Ledger,
-    attempt: Callable[[Ledger], Awaitable[object]],
-    *,
-    delay: float,
-    max_hedges: int,
-    may_hedge: Callable[[Ledger], bool],
-) -> Ledger:
-    """Run an attempt and, every `delay` seconds without an answer, one more beside it; return the ledger that decides.
+class Race:
+    """One attempt of a call, which may become several.
 
-    That is the one of the first answer, or of the last to fail. `may_hedge` is asked before each hedge, with the ledger
-    that it would run on, and has then let it in.
+    Args:
+        loop: the running event loop.
+        ledger: the call's; the attempts run on branches of it.
+        attempt: makes one attempt on a branch.
+        may_hedge: asked before each hedge, with its branch; where it says yes, it has let the hedge in.
+        never_began: told of a branch that was let in and then cancelled before its task had its first turn.
     """
-    loop = asyncio.get_running_loop()
-    running = {_begun(ledger.branch(loop.time(), hedge=False), attempt): 0}
-    ledger.attempts += 1
-    hedges = 0
-    decided = ledger
-    try:
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        ledger: Ledger,
+        *,
+        attempt: Callable[[Ledger], Awaitable[object]],
+        may_hedge: Callable[[Ledger], bool],
+        never_began: Callable[[Ledger], None],
+    ) -> None:
+        self._loop = loop
+        self._ledger = ledger
+        self._attempt = attempt
+        self._may_hedge = may_hedge
+        self._never_began = never_began
+        self._running: dict[Task[None], Ledger] = {}  # in the order in which they began
+
+    async def run(self, delay: float, max_hedges: int) -> Ledger:
+        """Begin an attempt and, every `delay` seconds without an answer, one more; return the branch that decides.
+
+        That is the one of the first answer, or of the last to fail. None is running any more then, also where this
+        raises. At the call's deadline those that still run have met it, as a lone attempt would have.
+        """
+        ledger, running = self._ledger, self._running
+        self._begin(ledger.branch(self._loop.time(), hedge=False))
+        try:
+            decided = await self._decided(delay, max_hedges)
+        except CancelledError:
+            if not cut_short(ledger.task, ledger.cancelling, ledger.total):
+                raise
+            decided = next((branch for branch in running.values() if branch.answer), list(running.values())[-1])
+            for branch in running.values():
+                branch.total = Deadline(ledger.deadline, branch.task)
+                branch.total.fired = True
+        finally:
+            bugs = await self._stopped()
+        if bugs:
+            raise bugs[0]
+        return decided
+
+    async def _decided(self, delay: float, max_hedges: int) -> Ledger:
+        ledger, running, loop = self._ledger, self._running, self._loop
+        decided, hedges, next_at = ledger, 0, loop.time() + delay
         while running:
-            patience = delay if hedges < max_hedges else None
+            patience = max(0.0, next_at - loop.time()) if hedges < max_hedges else None
             done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if not done:
-                hedges += 1
+                hedges, next_at = hedges + 1, next_at + delay
                 branch = ledger.branch(loop.time(), hedge=True)
-                if may_hedge(branch):
-                    running[_begun(branch, attempt)] = hedges
-                    ledger.attempts += 1
+                if self._may_hedge(branch):
                     ledger.hedges += 1
-            for task in sorted(done, key=running.__getitem__):
-                del running[task]
-                decided = task.result()
+                    self._begin(branch)
+            for task in [task for task in running if task in done]:
+                task.result()  # raises where the backend did
+                decided = running.pop(task)
                 if decided.answer is not None:
                     return decided
         return decided
-    finally:
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.gather(*running, return_exceptions=True)
 
+    def _begin(self, branch: Ledger) -> None:
+        async def run() -> None:
+            branch.task = this_task(self._loop)
+            await self._attempt(branch)
 
-def _begun(branch: Ledger, attempt: Callable[[Ledger], Awaitable[object]]) -> asyncio.Task[Ledger]:
-    loop = asyncio.get_running_loop()
+        self._ledger.attempts += 1
+        name = f"llmlab call {branch.number} attempt {self._ledger.attempts}"
+        self._running[self._loop.create_task(run(), name=name)] = branch
 
-    async def run() -> Ledger:
-        branch.task = this_task(loop)
-        await attempt(branch)
-        return branch
+    async def _stopped(self) -> list[BaseException]:
+        """Cancel what still runs and wait for its end; return what it raised.
 
-    return loop.create_task(run(), name=f"llmlab call {branch.number} attempt {branch.attempts + 1}")
+        A cancellation of the call meanwhile is passed on to the attempts, and raised when they have ended: no attempt
+        outlives its call.
+        """
+        running, interruption = self._running, None
+        while not all(task.done() for task in running):
+            for task in running:
+                task.cancel()
+            try:
+                await asyncio.wait(running)
+            except CancelledError as error:
+                interruption = error
+        for branch in running.values():
+            if branch.task is self._ledger.task:  # it never got to put its own there
+                self._ledger.attempts -= 1
+                self._ledger.hedges -= branch.hedge
+                self._never_began(branch)
+        raised = [task.exception() for task in running if not task.cancelled()]
+        if interruption is not None:
+            raise interruption
+        return [error for error in raised if error is not None]
