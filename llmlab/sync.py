@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from llmlab.core.client import AsyncClient
 from llmlab.virtual_time import VirtualLoop
+from llmlab.virtual_time.interrupts import interrupts_cancel_main, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -87,7 +88,7 @@ class LoopThread:
 
         try:
             self.loop.call_soon_threadsafe(begin)
-            ended.wait()
+            wait_for(ended)
         except BaseException:
             self.loop.call_soon_threadsafe(cancel)
             ended.wait(_CLEANUP_S)
@@ -114,7 +115,8 @@ class VirtualRunner:
                 coroutine.close()
                 raise RuntimeError("this client is closed, and its simulated time has ended with it; make a new one")
             if asyncio._get_running_loop() is None:
-                return self._runner.run(coroutine, context=copy_context())
+                with interrupts_cancel_main(self._loop):
+                    return self._runner.run(coroutine, context=copy_context())
             return _in_a_thread(
                 lambda: self._runner.run(coroutine, context=copy_context()), self._loop.cancel_main_from_another_thread
             )
@@ -159,7 +161,7 @@ def _in_a_thread(work: Callable[[], T], interrupt: Callable[[], None]) -> T:
     thread = threading.Thread(target=copy_context().run, args=(run,), name="llmlab virtual time", daemon=True)
     try:
         thread.start()
-        done.wait()
+        wait_for(done)
     except KeyboardInterrupt:
         interrupt()
         done.wait()

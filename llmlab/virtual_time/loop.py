@@ -125,6 +125,17 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
         # Appending is atomic, and works before the run has begun, too.
         self._ready.append(VirtualHandle((self._now, 0, self._cancel_main, ())))
 
+    def cancel_main_soon(self) -> bool:
+        """For Ctrl-C in this loop's own thread: cancel what `run_until_complete` runs, between two callbacks.
+
+        False where nothing runs any more that could be cancelled.
+        """
+        main = self._main
+        if main is None or main.done():
+            return False
+        self._ready.append(VirtualHandle((self._now, 0, main.cancel, ())))
+        return True
+
     def _sweep(self) -> None:
         """Drop cancelled timers. The bound doubles with the live ones, so sweeping costs a constant per timer."""
         self._timers[:] = [timer for timer in self._timers if timer[2] is not cancelled]

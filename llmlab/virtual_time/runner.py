@@ -14,6 +14,7 @@ from asyncio import events
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab.virtual_time.errors import VirtualTimeError
+from llmlab.virtual_time.interrupts import interrupts_cancel_main, wait_for
 from llmlab.virtual_time.loop import VirtualLoop
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def run(
 def _run_here(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
     runner = asyncio.Runner(debug=debug, loop_factory=lambda: loop)
     try:
-        result = runner.run(main)
+        with interrupts_cancel_main(loop):
+            result = runner.run(main)
     except BaseException as error:
         try:
             _shut_down(runner, loop)
@@ -99,7 +101,7 @@ def _run_in_a_thread(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: boo
     )
     try:
         thread.start()
-        done.wait()
+        wait_for(done)
     except KeyboardInterrupt:  # which may come while the thread is only just starting
         loop.cancel_main_from_another_thread()
         done.wait()
