@@ -37,7 +37,7 @@ _CLEANUP_S = 5.0
 class _Runner(Protocol):
     """Something that runs a coroutine to its end while the calling thread waits."""
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
 
     def close(self) -> None: ...
 
@@ -68,14 +68,14 @@ class LoopThread:
                 cls._shared = cls()
             return cls._shared
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait. Any exception here, Ctrl-C above all, cancels it and awaits its cleanup."""
-        _refuse_nesting(self.loop, coroutine)
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run `main()` there and wait. Any exception here, Ctrl-C above all, cancels it and awaits its cleanup."""
+        _refuse_nesting(self.loop)
         begun: list[asyncio.Task[T]] = []
         ended = threading.Event()
 
         def begin() -> None:
-            task = self.loop.create_task(coroutine)
+            task = self.loop.create_task(main())
             begun.append(task)
             task.add_done_callback(lambda _: ended.set())
 
@@ -83,7 +83,6 @@ class LoopThread:
             if begun:
                 begun[0].cancel()
             else:  # interrupted before `begin` was handed over
-                coroutine.close()
                 ended.set()
 
         try:
@@ -107,18 +106,17 @@ class VirtualRunner:
         self._runner = asyncio.Runner(loop_factory=lambda: self._loop)
         self._lock = threading.Lock()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in virtual time; inside a running loop (Jupyter) in a short-lived thread."""
-        _refuse_nesting(self._loop, coroutine)
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run `main()` in virtual time; inside a running loop (Jupyter) in a short-lived thread."""
+        _refuse_nesting(self._loop)
         with self._lock:
             if self._loop.is_closed():
-                coroutine.close()
                 raise RuntimeError("this client is closed, and its simulated time has ended with it; make a new one")
             if asyncio._get_running_loop() is None:
                 with interrupts_cancel_main(self._loop):
-                    return self._runner.run(coroutine, context=copy_context())
+                    return self._runner.run(main(), context=copy_context())
             return _in_a_thread(
-                lambda: self._runner.run(coroutine, context=copy_context()), self._loop.cancel_main_from_another_thread
+                lambda: self._runner.run(main(), context=copy_context()), self._loop.cancel_main_from_another_thread
             )
 
     @property
@@ -135,9 +133,8 @@ class VirtualRunner:
                 _in_a_thread(self._runner.close, lambda: None)
 
 
-def _refuse_nesting(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> None:
+def _refuse_nesting(loop: asyncio.AbstractEventLoop) -> None:
     if asyncio._get_running_loop() is loop:
-        coroutine.close()
         raise RuntimeError(
             "a sync client was called from inside its own event loop (an observer, a backend?), where it would wait "
             "for itself; use the async client there and await it"
@@ -230,7 +227,7 @@ class Client:
             TypeError: `request` is neither an `LLMRequest` nor a `str`.
             KeyboardInterrupt: Ctrl-C; the attempt's connection is closed, and it is recorded as cancelled.
         """
-        return self._runner().run(self._client.generate(request))
+        return self._runner().run(lambda: self._client.generate(request))
 
     def generate_many(
         self, requests: Iterable[LLMRequest | str], *, concurrency: int | None = None
@@ -241,13 +238,13 @@ class Client:
         async def all_of_it() -> list[LLMResponse | LLMFailure]:
             return await batch
 
-        return self._runner().run(all_of_it())
+        return self._runner().run(all_of_it)
 
     def close(self) -> None:
         """Close the backend's connections. A client of a simulated backend ends here; others may be used again."""
         if self._own_runner is not None and self._own_runner.closed:
             return
-        self._runner().run(self._client.aclose())
+        self._runner().run(self._client.aclose)
         if self._own_runner is not None:
             self._own_runner.close()
 

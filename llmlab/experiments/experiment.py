@@ -76,7 +76,7 @@ class Experiment(Settings):
         """Run it and return the raw events; `done` is called after each call, on the thread that runs them."""
         began = time.perf_counter()
         main = self._main(done)
-        log, started, server = virtual_time.run(main) if self.simulated else LoopThread.shared().run(main)
+        log, started, server = virtual_time.run(main) if self.simulated else LoopThread.shared().run(lambda: main)
         return RunLog(log, started, time.perf_counter() - began, server)
 
     async def _main(self, done: Callable[[], object] | None) -> tuple[EventLog, float, ServerView | None]:

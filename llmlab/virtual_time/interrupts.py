@@ -35,9 +35,10 @@ def interrupts_cancel_main(loop: VirtualLoop) -> Iterator[None]:
 
     def on_interrupt(_number: int, _frame: FrameType | None) -> None:
         nonlocal interrupted
-        if interrupted or not loop.cancel_main_soon():
+        if interrupted:
             raise KeyboardInterrupt
-        interrupted = True
+        interrupted = True  # and raised at the end: here it might hit the loop while it is being set up or put away
+        loop.cancel_main_soon()
 
     signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -125,16 +125,10 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
         # Appending is atomic, and works before the run has begun, too.
         self._ready.append(VirtualHandle((self._now, 0, self._cancel_main, ())))
 
-    def cancel_main_soon(self) -> bool:
-        """For Ctrl-C in this loop's own thread: cancel what `run_until_complete` runs, between two callbacks.
-
-        False where nothing runs any more that could be cancelled.
-        """
-        main = self._main
-        if main is None or main.done():
-            return False
-        self._ready.append(VirtualHandle((self._now, 0, main.cancel, ())))
-        return True
+    def cancel_main_soon(self) -> None:
+        """For Ctrl-C in this loop's own thread: cancel what `run_until_complete` runs, between two callbacks."""
+        if (main := self._main) is not None:
+            self._ready.append(VirtualHandle((self._now, 0, main.cancel, ())))
 
     def _sweep(self) -> None:
         """Drop cancelled timers. The bound doubles with the live ones, so sweeping costs a constant per timer."""
