@@ -2,7 +2,7 @@
 
 Averages over a whole run hide what an outage does after its end; bins show it. Counts of calls go by *arrival*, so
 that `offered` is `answered` plus `failed` in every bin; goodput goes by the time of the answer. Every column is one
-pass over sorted arrays, so a million attempts cost a fraction of a second. `plots/over_time.py` draws the frame.
+pass over sorted arrays, so a million attempts cost a fraction of a second. `plots/history.py` draws the frame.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Charts of frames: a tidy data frame in, `ax` if you have one, Axes out; uncertainty drawn, units on the axes.
 
-`rates.py`, `latency.py`, `grid.py`, `breakdown.py` and `timeline.py` hold the charts; `style.py` says how all of them
-look and which figure they draw on, `scales.py` how a swept parameter becomes an axis or a legend. No chart calls
-`plt.show()`. Parameters are columns named by their path, such as `policy.retry.max_retries`.
+`rates.py`, `latency.py`, `grid.py`, `breakdown.py`, `history.py` and `timeline.py` hold the charts; `style.py` says how
+all of them look and which figure they draw on, `scales.py` how a swept parameter becomes an axis or a legend. No chart
+calls `plt.show()`. Parameters are columns named by their path, such as `policy.retry.max_retries`.
 """
 
 from llmlab.plots.breakdown import Kind, outcomes
 from llmlab.plots.grid import heatmap
+from llmlab.plots.history import over_time
 from llmlab.plots.latency import latency_ecdf, latency_percentiles
 from llmlab.plots.rates import failure_rate
 from llmlab.plots.style import MAX_SERIES, OUTCOMES, STYLE
@@ -23,4 +24,5 @@ __all__ = [
     "latency_ecdf",
     "latency_percentiles",
     "outcomes",
+    "over_time",
 ]

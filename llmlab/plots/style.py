@@ -140,12 +140,17 @@ def chart(ax: Axes | None, *, height: float = HEIGHT) -> Iterator[Axes]:
         if figure is not None:
             ax = figure.add_subplot()
         assert ax is not None  # noqa: S101 - for the type checker: one of the two was given
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.set_axisbelow(True)
-        ax.grid(visible=True, color="#e0e0e0", linewidth=0.8)
-        # Said outright: ticks are made when the figure is drawn, and this style is over by then.
-        ax.tick_params(labelsize=10, labelcolor=INK, color=FAINT)
+        dress(ax)
         yield ax
+
+
+def dress(ax: Axes) -> None:
+    """Give axes the frame, grid and ticks of every chart: those of `chart` have them, panels inside of them need it."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_axisbelow(True)
+    ax.grid(visible=True, color="#e0e0e0", linewidth=0.8)
+    # Said outright: ticks are made when the figure is drawn, and the style is over by then.
+    ax.tick_params(labelsize=10, labelcolor=INK, color=FAINT)
 
 
 def titled(ax: Axes, title: str, *notes: str) -> None:
@@ -174,6 +179,11 @@ def titled(ax: Axes, title: str, *notes: str) -> None:
 def width_of(ax: Axes) -> float:
     """Return the width of the axes in inches, roughly: the figure's layout may still change it a little."""
     return float(ax.get_position().width * ax.figure.get_window_extent().width / ax.figure.dpi)
+
+
+def height_of(ax: Axes) -> float:
+    """Return the height of the axes in inches, as roughly."""
+    return float(ax.get_position().height * ax.figure.get_window_extent().height / ax.figure.dpi)
 
 
 def legend(ax: Axes, title: str, handles: Sequence[Any] | None = None, *, reverse: bool = False) -> None:
