@@ -125,7 +125,7 @@ def latency_percentiles(
     `latency_high_s` (NaN where the sample is too small) and `note`, which then says why.
     """
     groups = Groups(calls, by)
-    samples = groups.values(calls["latency_s"], _mask(calls, over))
+    samples = groups.values(calls["latency_s"], over_mask(calls, over))
     rows = [interval for sample in samples for interval in percentile_intervals(sample, q, confidence)]
     columns: dict[str, Any] = {
         "over": np.full(len(rows), over, dtype=object),
@@ -184,7 +184,12 @@ def _ratio(numerator: Any, denominator: Any) -> Any:
     return np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
 
 
-def _mask(calls: pd.DataFrame, over: Over) -> pd.Series[bool] | None:
+def over_mask(calls: pd.DataFrame, over: Over) -> pd.Series[bool] | None:
+    """Return which calls a latency is taken over; `None` where it is all of them.
+
+    Raises:
+        ValueError: `over` is none of the words.
+    """
     if over not in get_args(Over):
         raise ValueError(f"over must be one of {list(get_args(Over))}, got {over!r}")
     masks = {"all": None, "answered": calls["answered"], "failed": ~calls["answered"]}

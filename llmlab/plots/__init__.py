@@ -1,12 +1,15 @@
 """Charts of frames: a tidy data frame in, `ax` if you have one, Axes out; uncertainty drawn, units on the axes.
 
-`rates.py`, `latency.py`, `grid.py`, `breakdown.py`, `history.py` and `timeline.py` hold the charts; `style.py` says how
-all of them look and which figure they draw on, `scales.py` how a swept parameter becomes an axis or a legend. No chart
-calls `plt.show()`. Parameters are columns named by their path, such as `policy.retry.max_retries`.
+The charts, by what they show: `rates.py` and `latency.py`, `histogram.py`, `grid.py`, `breakdown.py`; single calls in
+`timeline.py`, a run over time in `history.py`, two sources in `comparison.py`. `style.py` says how all of them look and
+which figure they draw on, `scales.py` how a swept parameter becomes an axis or a legend. No chart calls `plt.show()`.
+Parameters are columns named by their path, such as `policy.retry.max_retries`.
 """
 
 from llmlab.plots.breakdown import Kind, outcomes
+from llmlab.plots.comparison import compare_ecdf, compare_qq
 from llmlab.plots.grid import heatmap
+from llmlab.plots.histogram import latency_histogram
 from llmlab.plots.history import over_time
 from llmlab.plots.latency import latency_ecdf, latency_percentiles
 from llmlab.plots.rates import failure_rate
@@ -19,9 +22,12 @@ __all__ = [
     "OUTCOMES",
     "STYLE",
     "attempts_timeline",
+    "compare_ecdf",
+    "compare_qq",
     "failure_rate",
     "heatmap",
     "latency_ecdf",
+    "latency_histogram",
     "latency_percentiles",
     "outcomes",
     "over_time",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from llmlab.backends.fault_schedule import Ramp, Window
+
 _LABELS = {
     "offered": "arrivals (calls/s)",
     "answered": "arrivals that are answered (calls/s)",
@@ -78,8 +79,9 @@ def over_time(
         ValueError: `show` names something else, or a line would hold several runs.
 
     Example:
-        >>> bins = over_time(result.calls, result.attempts, result.server)  # of llmlab.analysis
-        >>> ax = plots.over_time(bins, shaded=experiment.backend.server.outages)
+        >>> result = experiment.run()
+        >>> bins = analysis.over_time(result.calls, result.attempts, result.server)
+        >>> ax = over_time(bins, shaded=experiment.backend.server.outages)
     """
     names = _shown(bins, show, hue)
     with chart(ax, height=_AROUND + _PANEL * max(len(names), 1)) as axes:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from llmlab.analysis import metrics
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.stats import wilson
 from llmlab.plots.labels import axis_label, calls_per_point, counted, parameter_name, percent_ticks
 from llmlab.plots.rates import draw_intervals, side_by_side
-from llmlab.plots.scales import Scale, Series, wants_log
+from llmlab.plots.scales import Scale, Series, latency_scale
 from llmlab.plots.style import (
     BLUE,
     FAINT,
@@ -24,7 +23,6 @@ from llmlab.plots.style import (
     nothing_to_show,
     series_styles,
     titled,
-    width_of,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +85,7 @@ def latency_percentiles(
         scale = Scale.of(table[x])
         note = _draw_quantiles(axes, scale, table, x) if hue is None else _draw_hues(axes, scale, table, x, hue)
         scale.dress(axes, x)
-        _latency_scale(axes, "y", table["latency_s"])
+        latency_scale(axes, "y", table["latency_s"])
         open_ends = int((table["note"] != "").sum())
         small = f"{open_ends} of {len(table)} intervals are open: too few calls" if open_ends else ""
         titled(axes, title, f"95% intervals, {calls_per_point(table['calls'])}", small, note)
@@ -123,7 +121,7 @@ def latency_ecdf(calls: pd.DataFrame, *, hue: str | None = None, ax: Axes | None
             return axes
         answered = groups.values(calls["latency_s"], calls["answered"])
         failed = groups.values(calls["latency_s"], ~calls["answered"])
-        left = _latency_scale(axes, "x", calls["latency_s"])
+        left = latency_scale(axes, "x", calls["latency_s"])
         right = float(calls["latency_s"].max())
         note, styles, chosen = _series_of_groups(groups, hue)
         look: dict[str, Any] = {"span": (left, right), "band": len(chosen) <= _MOST_BANDS}
@@ -176,24 +174,6 @@ def _draw_hues(ax: Axes, scale: Scale, table: pd.DataFrame, x: str, hue: str) ->
 
 def _quantile_name(quantile: float) -> str:
     return f"p{100 * quantile:g}"
-
-
-def _latency_scale(ax: Axes, which: str, latencies: pd.Series[float]) -> float:
-    """Make an axis of seconds logarithmic where that helps; return where it should begin."""
-    positive = latencies[latencies > 0]
-    # The bulk decides: one call in a thousand that took a microsecond is no reason for three empty decades.
-    if len(positive) == 0 or not wants_log([positive.quantile(0.01), positive.quantile(0.5), positive.max()]):
-        if which == "y":
-            ax.set_ylim(bottom=0)
-        return 0.0
-    ax.set(**{f"{which}scale": "log"})
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    decades = np.log10(positive.max() / positive.quantile(0.01))
-    roomy = decades < (width_of(ax) / 1.5 if which == "x" else 3.3)
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if roomy else (1.0,)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
-    return float(positive.quantile(0.01)) / 2
 
 
 def _series_of_groups(groups: Groups, hue: str | None) -> tuple[str, list[SeriesStyle], list[int]]:

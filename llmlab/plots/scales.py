@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from llmlab.plots.labels import axis_label, parameter_name, value_label
 from llmlab.plots.style import MAX_SERIES, SeriesStyle, series_styles, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 _INCHES_OF_A_TICK = 0.36
 _CHARACTERS_OF_AN_INCH = 11
@@ -106,6 +113,27 @@ def wants_log(values: Any) -> bool:
     """Say whether positive numbers span so much that a linear axis would crush the small ones."""
     numbers = np.asarray(values, dtype=np.float64)
     return len(numbers) > 2 and bool(numbers.min() > 0) and bool(numbers.max() / numbers.min() >= 50)
+
+
+def latency_scale(ax: Axes, which: str, latencies: ArrayLike) -> float:
+    """Make an axis of seconds logarithmic where that helps; return where it should begin."""
+    values = np.asarray(latencies, dtype=np.float64)
+    positive = values[values > 0]
+    # The bulk decides: one call in a thousand that took a microsecond is no reason for three empty decades.
+    low, middle = np.quantile(positive, [0.01, 0.5]) if len(positive) else (0.0, 0.0)
+    high = positive.max(initial=0.0)
+    if not wants_log([low, middle, high]):
+        if which == "y":
+            ax.set_ylim(bottom=0)
+        return 0.0
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    decades = np.log10(high / low)
+    roomy = decades < (width_of(ax) / 1.5 if which == "x" else 3.3)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if roomy else (1.0,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    return float(low) / 2
 
 
 def _distinct(column: pd.Series[Any]) -> list[Any]:

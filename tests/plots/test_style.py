@@ -13,10 +13,18 @@ from llmlab import plots
 from tests.analysis.synthetic import RETRIES, TIMEOUT
 from tests.plots.reading import subtitle
 
+
+def halves(calls):
+    return {"simulation": calls[::2], "Ollama": calls[1::2]}
+
+
 CHARTS = {
     "failure_rate": lambda attempts, calls, ax=None: plots.failure_rate(calls, x=TIMEOUT, hue=RETRIES, ax=ax),
     "latency_percentiles": lambda attempts, calls, ax=None: plots.latency_percentiles(calls, x=TIMEOUT, ax=ax),
     "latency_ecdf": lambda attempts, calls, ax=None: plots.latency_ecdf(calls, hue=RETRIES, ax=ax),
+    "latency_histogram": lambda attempts, calls, ax=None: plots.latency_histogram(calls, ax=ax),
+    "compare_qq": lambda attempts, calls, ax=None: plots.compare_qq(halves(calls), ax=ax),
+    "compare_ecdf": lambda attempts, calls, ax=None: plots.compare_ecdf(halves(calls), ax=ax),
     "heatmap": lambda attempts, calls, ax=None: plots.heatmap(calls, x=RETRIES, y=TIMEOUT, ax=ax),
     "outcomes": lambda attempts, calls, ax=None: plots.outcomes(calls, x=TIMEOUT, ax=ax),
     "attempts_timeline": lambda attempts, calls, ax=None: plots.attempts_timeline(attempts, calls, ax=ax),
