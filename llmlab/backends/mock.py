@@ -12,13 +12,14 @@ import json
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
-from pydantic import Field, PrivateAttr, SkipValidation, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SkipValidation, model_validator
 
 from llmlab.backends.distributions import Distribution, Lognormal
 from llmlab.backends.fault_effects import met, met_nothing, timing
 from llmlab.backends.faults import FAULT_SHORTHANDS, SPOILS_THE_ANSWER, FaultKind, Faults
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.schema_example import schema_example
+from llmlab.backends.script import ANSWER, script_entries
 from llmlab.backends.served_mock import ServedMock
 from llmlab.backends.server_model import ServerModel
 from llmlab.backends.waiting import wait_until
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from llmlab.core.backend import AttemptKey, Outcome, Timeouts
     from llmlab.core.messages import LLMRequest
 
-ANSWER = "answer"
-"""In a script: answer, whatever the probabilities say."""
 _SERVER = Purpose.SERVER  # 3.11 looks an enumeration's member up in Python each time, a module's name not
 _STOP = FinishReason.STOP
 _TIMEOUT = FaultKind.TIMEOUT
@@ -72,11 +71,11 @@ class MockBackend(Settings):
     text: Annotated[str | Any, SkipValidation] = _TEXT
     """What it answers, or a function of the request that gives it; a `response_format` gets the simplest fitting JSON
     instead."""
-    script: tuple[Any, ...] = ()
+    script: Annotated[tuple[Any, ...], AfterValidator(script_entries)] = ()
     """What the first attempts of every call meet, in order: a fault's name, `"answer"`, or an `Answer` or
     `AttemptFailure`."""
 
-    name: str = Field(default="mock", exclude=True)
+    name: str = "mock"
 
     _servers: PerLoop[MockServer | ServedMock] = PrivateAttr(default_factory=PerLoop)
 
@@ -90,12 +89,8 @@ class MockBackend(Settings):
         return with_fault_shorthands(data)
 
     def model_post_init(self, _context: Any) -> None:
-        """Refuse a script or text of another kind."""
+        """Refuse a text of another kind."""
         super().model_post_init(_context)
-        valid = [*FaultKind, ANSWER]
-        for entry in self.script:
-            if not isinstance(entry, Answer | AttemptFailure) and entry not in valid:
-                raise ValueError(f"script: {entry!r} is no Answer, no AttemptFailure and none of {', '.join(valid)}")
         if not isinstance(self.text, str) and not callable(self.text):
             raise ValueError(f"text must be a str or a function of the request, got a {type(self.text).__name__}")
 

@@ -84,6 +84,7 @@ class OllamaBackend(Settings):
     name: ClassVar[str] = "ollama"
     simulated: ClassVar[bool] = False
 
+    kind: Literal["ollama"] = "ollama"
     base_url: str | None = None
     model: Annotated[str, StringConstraints(min_length=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr, SkipValidation, model_validator
+from pydantic import PrivateAttr, SkipValidation, model_validator
 
 from llmlab.backends.fault_effects import met, met_nothing, timing
 from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults, spoilt
@@ -38,10 +38,12 @@ class WithFaults(Settings):
 
     shorthands: ClassVar[tuple[str, ...]] = tuple(FAULT_SHORTHANDS)
 
+    kind: Literal["with_faults"] = "with_faults"
     backend: SkipValidation[Any]
     faults: Faults = Faults()
     seed: int = 0
-    name: str = Field(default="", exclude=True)
+    name: str = ""
+    """What events call it; by default the backend's own name with "+faults"."""
 
     _sessions: PerLoop[FaultySession] = PrivateAttr(default_factory=PerLoop)
 

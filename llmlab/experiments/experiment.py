@@ -1,7 +1,8 @@
 """One setting, run: a backend, a policy, a workload and a seed.
 
 It runs the very client that an application runs. Where the backend is simulated, it does so under virtual time; else
-in real time. Look next at `sweep.py`, which runs many.
+in real time. Made of llmlab's own parts it is plain data as well, which rebuild it: a file can hold it, and the bytes
+of `canonical_json` tell it apart from every other. Look next at `sweep.py`, which runs many.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import functools
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, SkipValidation
+from pydantic import BeforeValidator, Field
 
 from llmlab import virtual_time
+from llmlab.backends.kinds import as_backend
 from llmlab.backends.mock import MockBackend
 from llmlab.backends.server_view import ServerView
 from llmlab.backends.with_faults import WithFaults
 from llmlab.core.client import AsyncClient
 from llmlab.core.event_log import EventLog
+from llmlab.core.plain_data import canonical_json, plain_data
 from llmlab.core.policy import ClientPolicy
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, SettingsError
 from llmlab.experiments.sweep_result import Run, RunLog, SweepResult
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
 from llmlab.sync import LoopThread
@@ -35,7 +38,7 @@ class Experiment(Settings):
     """A backend under a policy and a workload. The seed fixes all chance: the server's, the jitter's, the arrivals'.
 
     Args:
-        backend: a `MockBackend` (default), another of llmlab's, or your own.
+        backend: a `MockBackend` (default), another of llmlab's (also as a table with its `kind`), or your own.
         policy: the client's.
         workload: `ClosedLoop` or `OpenLoop`.
         seed: any integer; it replaces the backend's own.
@@ -44,7 +47,7 @@ class Experiment(Settings):
         SettingsError: a setting has a wrong name, type or value.
     """
 
-    backend: SkipValidation[Any] = MockBackend()
+    backend: Annotated[Any, BeforeValidator(as_backend)] = MockBackend()
     policy: ClientPolicy = ClientPolicy()
     workload: Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")] = ClosedLoop()
     seed: int = 0
@@ -60,6 +63,32 @@ class Experiment(Settings):
     def simulated(self) -> bool:
         """Whether it runs under virtual time."""
         return bool(getattr(self.backend, "simulated", False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that decides the result, as plain data; `Experiment(**data)` is an equal experiment.
+
+        Raises:
+            SettingsError: it holds what no file can hold, such as a backend of your own; the message names it.
+        """
+        data: dict[str, Any] = plain_data(self)
+        return data
+
+    def canonical_json(self) -> bytes:
+        """Return `to_dict()` as JSON of one spelling: the bytes by which two experiments are the same or are not.
+
+        Raises:
+            SettingsError: as `to_dict`.
+        """
+        return canonical_json(self.to_dict())
+
+    @property
+    def portable(self) -> bool:
+        """Whether it is made of llmlab's own parts only, so that it can be written to a file."""
+        try:
+            self.to_dict()
+        except SettingsError:
+            return False
+        return True
 
     def run(self) -> SweepResult:
         """Run it, and return its events as data frames.

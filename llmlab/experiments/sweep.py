@@ -20,6 +20,7 @@ import pandas as pd
 from pydantic import BeforeValidator, Field
 from tqdm.auto import tqdm
 
+from llmlab.backends.kinds import as_backend, backend_settings
 from llmlab.core.chance import derived
 from llmlab.core.settings import Settings, SettingsError, nearest, setting_names
 from llmlab.experiments.experiment import Experiment
@@ -163,8 +164,9 @@ def with_setting(value: Any, path: str, new: Any, *, whole: str = "") -> Any:
 
 def _replaced(value: Settings, name: str, new: Any, whole: str) -> Settings:
     try:
+        new = as_backend(new) if name in backend_settings(value) else new
         changed: Settings = value.replace(**{name: new})
-    except SettingsError as error:
+    except ValueError as error:
         raise SettingsError(f"'{whole}' cannot be {new!r}: {error}") from None
     return changed
 

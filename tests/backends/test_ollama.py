@@ -71,6 +71,7 @@ def test_it_is_a_value_that_serialises_without_its_connections():
     backend = OllamaBackend(base_url="myhost", options={"num_ctx": 8192}, keep_alive="10m", http_client=client)
     written = backend.model_dump_json()
     assert json.loads(written) == {
+        "kind": "ollama",
         "base_url": "myhost",
         "model": None,
         "options": {"num_ctx": 8192},

@@ -1,21 +1,27 @@
 import asyncio
+import json
 import pickle
 import threading
 
+import httpx
 import pytest
+from hypothesis import given
 
 from llmlab import (
     Answer,
+    AttemptFailure,
     ClientPolicy,
     ClosedLoop,
     Experiment,
     MockBackend,
+    OllamaBackend,
     OpenLoop,
     SettingsError,
     WithFaults,
 )
 from llmlab.experiments.experiment import seeded
 from llmlab.virtual_time import run
+from tests.experiments.strategies import experiments
 
 SMALL = ClosedLoop(calls=12, users=3)
 
@@ -129,9 +135,71 @@ def test_an_experiment_is_a_value():
     assert Experiment.model_validate(experiment.model_dump() | {"backend": experiment.backend}) == experiment
 
 
+@given(experiments)
+def test_its_plain_data_rebuild_it_whatever_it_is_made_of(experiment):
+    data = json.loads(experiment.canonical_json())
+    assert data == experiment.to_dict()
+    again = Experiment(**data)
+    assert again == experiment
+    assert type(again.backend) is type(experiment.backend)
+    assert again.canonical_json() == experiment.canonical_json()
+    assert experiment.portable
+
+
+def test_equal_experiments_have_the_same_bytes_and_every_change_changes_them():
+    plain = Experiment()
+    assert Experiment(policy=ClientPolicy(attempt_timeout=30), seed=0).canonical_json() == plain.canonical_json()
+    changes = [
+        Experiment(seed=1),
+        Experiment(backend=MockBackend(text="")),
+        Experiment(backend=MockBackend(name="other")),  # it stands in the events
+        Experiment(backend=WithFaults(MockBackend())),
+        Experiment(policy=ClientPolicy(attempt_timeout=30.000000000000004)),
+        Experiment(workload=OpenLoop()),
+    ]
+    assert len({one.canonical_json() for one in (plain, *changes)}) == len(changes) + 1
+
+
+def test_a_run_of_the_rebuilt_experiment_gives_the_same_events():
+    backend = WithFaults(MockBackend(script=["overload", Answer("x")], server={"slots": 2}), timeout_probability=0.2)
+    experiment = Experiment(backend=backend, workload=OpenLoop(rate=2, duration=5), seed=3)
+    again = Experiment(**experiment.to_dict())
+    assert outcome(again.run()) == outcome(experiment.run())
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        (Own(), "'backend' is of type Own, which no file can hold"),
+        (WithFaults(Own()), "'backend.backend' is of type Own"),
+        (MockBackend(text=str.upper), "'backend.text' is of type method_descriptor"),
+        (OllamaBackend(http_client=httpx.AsyncClient()), "'backend.http_client' is of type AsyncClient"),
+        (
+            MockBackend(script=[AttemptFailure("refused", "no", cause=OSError())]),
+            "'backend.script.0.cause' is of type OSErr",
+        ),
+    ],
+)
+def test_what_is_not_llmlabs_own_is_named(backend, message):
+    experiment = Experiment(backend=backend)
+    assert not experiment.portable
+    with pytest.raises(SettingsError) as caught:
+        experiment.to_dict()
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Experiment(backend={"model": "x"}), "backend: must say of which 'kind' it is; valid: mock, ollama, w"),
+        (lambda: Experiment(backend={"kind": "mok"}), "backend: 'mok' is not a kind of backend; did you mean 'mock'?"),
+        (lambda: Experiment(backend={"kind": "my.Own"}), "one of your own is given in Python, as an object"),
+        (lambda: Experiment(backend={"kind": "mock", "sed": 1}), "MockBackend has no setting 'sed'; did you mean"),
+        (lambda: Experiment(backend={"kind": "with_faults", "backend": {"kind": "x"}}), "'x' is not a kind of backend"),
+        (lambda: Experiment(backend={"kind": "with_faults"}), "needs a method"),
+        (lambda: Experiment(backend=[{"kind": "mock"}]), "needs a method"),
+        (lambda: Experiment(backend={"kind": "mock", "script": [{"kind": "anser"}]}), "did you mean 'answer'?"),
+        (lambda: Experiment(backend={"kind": "mock", "script": [{"kind": "failure"}]}), "needs 'reason'"),
         (lambda: Experiment(backend="mock"), "backend: needs a method `async def attempt(...)`; a str has none"),
         (lambda: Experiment(polcy=1), "Experiment has no setting 'polcy'; did you mean 'policy'?"),
         (lambda: Experiment(policy=3), "policy must be"),
