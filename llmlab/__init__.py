@@ -19,6 +19,7 @@ The map; each package imports only from those above it:
     sync.py         Client, the synchronous face of AsyncClient
     observers.py    events into files and into logging
     backends/       what a call is sent to: mock.py (simulated), ollama.py, with_faults.py; faults.py is the vocabulary
+      layer.py        a client as a value, for stacks; fallback.py tries several
       server_model.py a simulated server that queues: slots, tokens, cold starts, limits, outages
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
     analysis/       events into data frames, metrics and intervals
@@ -39,8 +40,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmlab.backends.distributions import Constant, Empirical, Exponential, Lognormal, Uniform
+    from llmlab.backends.fallback import Fallback
     from llmlab.backends.fault_schedule import Burst, Ramp, Window
     from llmlab.backends.faults import FaultKind, Faults
+    from llmlab.backends.layer import Layer
     from llmlab.backends.mock import MockBackend
     from llmlab.backends.ollama import OllamaBackend
     from llmlab.backends.server_model import Outage, ServerModel
@@ -69,8 +72,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "llmlab.backends.distributions": ("Constant", "Empirical", "Exponential", "Lognormal", "Uniform"),
+    "llmlab.backends.fallback": ("Fallback",),
     "llmlab.backends.fault_schedule": ("Burst", "Ramp", "Window"),
     "llmlab.backends.faults": ("FaultKind", "Faults"),
+    "llmlab.backends.layer": ("Layer",),
     "llmlab.backends.mock": ("MockBackend",),
     "llmlab.backends.ollama": ("OllamaBackend",),
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
@@ -123,6 +128,7 @@ __all__ = [
     "Experiment",
     "Exponential",
     "FailureReason",
+    "Fallback",
     "Fate",
     "FaultKind",
     "Faults",
@@ -132,6 +138,7 @@ __all__ = [
     "LLMFailure",
     "LLMRequest",
     "LLMResponse",
+    "Layer",
     "LocalLLM",
     "LoggingObserver",
     "Lognormal",

@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llmlab.backends.fallback import Fallback
+from llmlab.backends.layer import Layer
 from llmlab.backends.mock import MockBackend
 from llmlab.backends.ollama import OllamaBackend
 from llmlab.backends.with_faults import WithFaults
 from llmlab.core.settings import Settings, nearest
 
-BACKENDS: dict[str, type[Settings]] = {"mock": MockBackend, "ollama": OllamaBackend, "with_faults": WithFaults}
+BACKENDS: dict[str, type[Settings]] = {
+    "fallback": Fallback,
+    "layer": Layer,
+    "mock": MockBackend,
+    "ollama": OllamaBackend,
+    "with_faults": WithFaults,
+}
 """Every built-in backend by its `kind`."""
 
-_BEHIND = {"with_faults": "backend"}
+_BEHIND = {"fallback": "targets", "layer": "backend", "with_faults": "backend"}
 """The setting of a backend that holds the one, or the list of those, that it stands in front of."""
 
 

@@ -12,14 +12,15 @@ from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, 
 from llmlab.backends.mock import with_fault_shorthands
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.waiting import wait_until
-from llmlab.core.backend import Answer, SessionBackend, Timeouts
+from llmlab.core.backend import Answer, LayeredBackend, SessionBackend, Timeouts
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from llmlab.core.backend import AttemptKey, Backend, Outcome
+    from llmlab.core.events import Observer
     from llmlab.core.messages import LLMRequest
 
 
@@ -74,6 +75,13 @@ class WithFaults(Settings):
     def simulated(self) -> bool:
         """Whether the backend behind is simulated."""
         return bool(getattr(self.backend, "simulated", False))
+
+    def observed_by(self, observers: Sequence[Observer], above: Sequence[str]) -> WithFaults:
+        """Return this backend with the events of layers behind it, if any, handed to these observers too."""
+        if not isinstance(self.backend, LayeredBackend):
+            return self
+        observed: WithFaults = self.replace(backend=self.backend.observed_by(observers, above))
+        return observed
 
     def session(self) -> FaultySession:
         """Return what answers on the running event loop."""

@@ -10,8 +10,9 @@ A backend classifies and never decides: it sends one request once and says what 
     Client(Echo()).generate("Hello")
 
 A backend that keeps something per event loop (connections, a simulated server) offers `session()` as well; one whose
-answers arrive in pieces offers `stream()` (`StreamingBackend`). A backend that only ever waits by the event loop's
-clock, and never for the outside world, says `simulated = True`; then the sync client runs it under virtual time.
+answers arrive in pieces offers `stream()` (`StreamingBackend`); one that makes calls of its own, with events of their
+own, offers `observed_by()` (`LayeredBackend`). A backend that only ever waits by the event loop's clock, and never for
+the outside world, says `simulated = True`; then the sync client runs it under virtual time.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from llmlab.core.settings import Settings
 from llmlab.core.vocabulary import RETRYABLE, FailureReason, FinishReason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
+    from llmlab.core.events import Observer
     from llmlab.core.messages import LLMRequest
 
 
@@ -116,6 +118,21 @@ class SessionBackend(Protocol):
         """Return what answers attempts on the running event loop; the same object for the same loop.
 
         It may have an `async def aclose(self) -> None`, called when the client is closed.
+        """
+        ...
+
+
+@runtime_checkable
+class LayeredBackend(Protocol):
+    """A backend whose attempts are calls of clients inside it: layers, with events of their own."""
+
+    def observed_by(self, observers: Sequence[Observer], above: Sequence[str]) -> Backend:
+        """Return this backend with its layers' events handed to these observers too; limits stay shared with it.
+
+        Args:
+            observers: those of the client outside, which see everything below it.
+            above: the names of the layers outside; a layer of such a name gets a number, so that events can be told
+                apart.
         """
         ...
 

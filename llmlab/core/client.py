@@ -1,19 +1,21 @@
 """`AsyncClient`: a backend, a policy and who watches, as one thing to call.
 
 It adds no behaviour to the flow: it numbers the calls, keeps one `Flow` for the event loop in use, and turns many
-requests into many calls. A client is itself a backend (`attempt`), so clients can be stacked. `llmlab.sync.Client` is
-its thin synchronous face.
+requests into many calls. A client is itself a backend (`attempt`), so clients can be stacked; the observers of the
+outer one then see the events of those inside too (`backends/layer.py` is the same as a value, for experiments).
+`llmlab.sync.Client` is its thin synchronous face.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
 
 from llmlab.core import chance
-from llmlab.core.backend import Answer, AttemptFailure, SessionBackend
+from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, SessionBackend
 from llmlab.core.batch import Batch
 from llmlab.core.emitter import Emitter
 from llmlab.core.flow import Flow
@@ -22,7 +24,7 @@ from llmlab.core.policy import ClientPolicy
 from llmlab.core.state import ClientState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -43,7 +45,7 @@ class AsyncClient:
             started together do not retry together.
         state: limits shared with other clients (`other.state`); `None` makes its own. A shared state's own policy sets
             the limits.
-        layer: the client's name in events, where clients are stacked.
+        layer: the client's name in events, where clients are stacked; inside one of the same name it gets a number.
 
     Raises:
         TypeError: the backend has no `attempt` method, an observer lacks one of its methods, or an argument is of
@@ -71,6 +73,7 @@ class AsyncClient:
         self.seed = int.from_bytes(os.urandom(7)) if seed is None else seed
         self.layer = layer
         self._emitter = Emitter(observers)
+        self._above: tuple[str, ...] = ()
         self._numbers = itertools.count()
         self._flow: Flow | None = None
 
@@ -84,6 +87,11 @@ class AsyncClient:
         """Whether calls only ever wait by the event loop's clock, so that they can run under virtual time."""
         return bool(getattr(self.backend, "simulated", False))
 
+    @property
+    def view(self) -> Any:
+        """The simulated server's own view, where the backend behind has one; else `None`. Needs a running loop."""
+        return getattr(self.flow().backend, "view", None)
+
     def flow(self) -> Flow:
         """Return the flow of calls on the running event loop.
 
@@ -96,7 +104,9 @@ class AsyncClient:
         self.state.bind(loop)
         if self._flow is not None:
             self._flow.close()
-        backend = self.backend
+        backend, observers = self.backend, self._emitter.observers
+        if observers and isinstance(backend, LayeredBackend):
+            backend = backend.observed_by(observers, (*self._above, self.layer))
         self._flow = Flow(
             loop=loop,
             backend=backend.session() if isinstance(backend, SessionBackend) else backend,
@@ -148,12 +158,35 @@ class AsyncClient:
         The outer attempt's timeout ends this call by cancelling it; `timeouts` are the outer client's and not used.
         """
         del timeouts
-        result = (await self.flow().call(request, chance.derived(key.call, key.attempt), parent=key)).result()
+        return await self.serve(request, chance.derived(key.call, key.attempt), key)
+
+    async def serve(self, request: LLMRequest, number: int, parent: AttemptKey) -> Outcome:
+        """Make one call of this number for another client's attempt, and return it as the outcome of that attempt."""
+        ledger = await self.flow().call(request, number, parent=parent)
+        result = ledger.result()
         if result.ok:
-            return Answer(result.text, result.model, result.usage, result.finish_reason, result.time_to_first_token)
+            first_token = result.time_to_first_token
+            if first_token is not None:  # from the outer attempt's start, so what went before in here counts too
+                first_token += ledger.attempt_started - ledger.started
+            return Answer(result.text, result.model, result.usage, result.finish_reason, first_token)
         return AttemptFailure(
             result.reason, result.message, result.status_code, result.retry_after, result.cause, result.retryable
         )
+
+    def observed_by(self, observers: Sequence[Observer], above: Sequence[str]) -> Self:
+        """Return this client, limits shared, as a layer of the client outside whose observers these are."""
+        layer = copy.copy(self)
+        own = self._emitter.observers
+        layer._emitter = Emitter([*own, *(one for one in observers if all(one is not other for other in own))])
+        layer._above, layer._flow = tuple(above), None
+        layer.layer = unlike(self.layer, above)
+        return layer
+
+    def over(self, backend: Backend, seed: int) -> Self:
+        """Return this client, limits shared, over another backend and with another seed."""
+        client = copy.copy(self)
+        client.backend, client.seed, client._flow = backend, seed, None
+        return client
 
     async def aclose(self) -> None:
         """Close the backend's connections on this event loop. The client may be used again and then opens new ones."""
@@ -180,3 +213,9 @@ class AsyncClient:
 def _check(name: str, value: object, wanted: type) -> None:
     if value is not None and not isinstance(value, wanted):
         raise TypeError(f"{name} must be of type {wanted.__name__} or None, got a {type(value).__name__}")
+
+
+def unlike(name: str, taken: Sequence[str]) -> str:
+    """Return the name, with the first number from 2 that makes it unlike those that are taken, if it is: `sdk-2`."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(one for one in names if one not in taken)

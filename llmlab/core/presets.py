@@ -219,11 +219,12 @@ def preset(name: str) -> ClientPolicy:
 def stack(*names: str) -> list[ClientPolicy]:
     """Return the presets of clients that call each other, from the outside in: `stack("stamina", "litellm", "openai")`.
 
-    The last is the one that talks to the server. A client is a backend itself, so a stack is built from the inside:
+    The last is the one that talks to the server. A client is a backend itself, so a stack is built from the inside; in
+    an experiment its inner clients are values (`backends/layer.py`):
 
-        client = backend
-        for policy in reversed(stack("stamina", "litellm", "openai")):
-            client = AsyncClient(client, policy)
+        application, router, sdk = stack("stamina", "litellm", "openai")
+        AsyncClient(AsyncClient(AsyncClient(backend, sdk), router), application)
+        Experiment(backend=Layer(Layer(backend, sdk, name="sdk"), router, name="router"), policy=application)
 
     Raises:
         SettingsError: there is no preset of a name, or no name is given.

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from llmlab import virtual_time
+from llmlab.backends.fallback import Fallback
 from llmlab.backends.kinds import as_backend
+from llmlab.backends.layer import Layer
 from llmlab.backends.mock import MockBackend
 from llmlab.backends.server_view import ServerView
 from llmlab.backends.with_faults import WithFaults
+from llmlab.core.chance import derived
 from llmlab.core.client import AsyncClient
 from llmlab.core.event_log import EventLog
 from llmlab.core.plain_data import canonical_json, plain_data
@@ -115,7 +118,7 @@ class Experiment(Settings):
         async with client:
             flow = client.flow()
             await self.workload.run(flow, seed=self.seed, done=done)
-            server = getattr(flow.backend, "view", None)
+            server = client.view
         return log, started, server if isinstance(server, ServerView) else None
 
 
@@ -136,4 +139,23 @@ def _(backend: MockBackend, seed: int) -> MockBackend:
 @seeded.register
 def _(backend: WithFaults, seed: int) -> WithFaults:
     changed: WithFaults = backend.replace(backend=seeded(backend.backend, seed), seed=seed)
+    return changed
+
+
+@seeded.register
+def _(backend: Layer, seed: int) -> Layer:
+    changed: Layer = backend.replace(backend=seeded(backend.backend, seed), seed=seed)
+    return changed
+
+
+@seeded.register
+def _(backend: AsyncClient, seed: int) -> AsyncClient:
+    return backend.over(seeded(backend.backend, seed), seed)
+
+
+@seeded.register
+def _(backend: Fallback, seed: int) -> Fallback:
+    seeds = (derived(seed, place) if place else seed for place in range(len(backend.targets)))
+    targets = [seeded(target, one) for target, one in zip(backend.targets, seeds, strict=True)]
+    changed: Fallback = backend.replace(targets=targets)
     return changed

@@ -1,7 +1,8 @@
 """Many settings, run one after another: every combination of the values in a grid.
 
 A grid's key is the path of a setting inside the experiment (`"backend.timeout_probability"`,
-`"policy.retry.max_retries"`, `"workload.users"`). The same replicate has the same seed at every point, so all points
+`"policy.retry.max_retries"`, `"workload.users"`); of several, such as a fallback's targets, it has the number, from 0
+(`"backend.targets.1.model"`). The same replicate has the same seed at every point, so all points
 meet the same chance and differences between them are differences of their settings (common random numbers).
 """
 
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from llmlab.backends.kinds import as_backend, backend_settings
 from llmlab.core.chance import derived
+from llmlab.core.client import AsyncClient
 from llmlab.core.settings import Settings, SettingsError, nearest, setting_names
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.sweep_result import Run, SweepResult
@@ -152,6 +154,10 @@ def with_setting(value: Any, path: str, new: Any, *, whole: str = "") -> Any:
         raise SettingsError(
             f"'{whole}' cannot be set: what it is part of is None; sweep that as a whole, or set it in the base"
         )
+    if isinstance(value, tuple):
+        return _with_entry(value, name, rest, new, whole)
+    if isinstance(value, AsyncClient):
+        raise SettingsError(f"'{whole}' cannot be set: an {type(value).__name__} is at work; give a Layer instead")
     if not hasattr(value, name):
         raise SettingsError(f"there is no setting '{whole}': a {type(value).__name__} has no attribute '{name}'")
     new = with_setting(getattr(value, name), rest, new, whole=whole) if rest else new
@@ -160,6 +166,17 @@ def with_setting(value: Any, path: str, new: Any, *, whole: str = "") -> Any:
     changed = copy.copy(value)  # a backend of the user's own
     setattr(changed, name, new)
     return changed
+
+
+def _with_entry(values: tuple[Any, ...], name: str, rest: str, new: Any, whole: str) -> tuple[Any, ...]:
+    """Change one of several, such as a fallback's targets or a schedule's windows, which are numbered from 0."""
+    if not (name.isdecimal() and int(name) < len(values)):
+        valid = ", ".join(map(str, range(len(values)))) or "none"
+        raise SettingsError(f"there is no setting '{whole}': '{name}' is no number of an entry there; valid: {valid}")
+    changed = list(values)
+    place = int(name)
+    changed[place] = with_setting(values[place], rest, new, whole=whole) if rest else new
+    return tuple(changed)
 
 
 def _replaced(value: Settings, name: str, new: Any, whole: str) -> Settings:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmlab.analysis.frames import attempts_frame, calls_frame, concat_frames, server_frame
+from llmlab.analysis.layers import layers_inside, of_layer
 from llmlab.analysis.metrics import summary
 
 if TYPE_CHECKING:
@@ -42,21 +43,44 @@ class Run(NamedTuple):
 class SweepResult:
     """The runs of a sweep.
 
+    Where clients are stacked, its frames hold what the outermost client saw, so that nothing is counted twice;
+    `layer(name)` is the same result as a client further inside saw it.
+
     Attributes:
         parameters: the swept settings' paths, which are columns of both frames.
-        runs: the finished runs, with their raw events.
+        runs: the finished runs, with their raw events, those of all layers.
         planned: how many runs there were to be.
     """
 
-    def __init__(self, parameters: Sequence[str], runs: Sequence[Run], *, planned: int) -> None:
+    def __init__(
+        self, parameters: Sequence[str], runs: Sequence[Run], *, planned: int, layer: str | None = None
+    ) -> None:
         self.parameters = list(parameters)
         self.runs = list(runs)
         self.planned = planned
+        self._layer = layer
 
     @property
     def interrupted(self) -> bool:
         """Whether it was stopped before all runs were finished."""
         return len(self.runs) < self.planned
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """The names of the clients inside the outermost one, from whose attempts theirs are made."""
+        return list(dict.fromkeys(name for run in self.runs for name in layers_inside(run.record.log)))
+
+    def layer(self, name: str) -> SweepResult:
+        """Return this result as a client inside saw it: its calls, its attempts, their summary.
+
+        Its calls say by `parent_call` and `parent_attempt` which attempt of the client around it they served.
+
+        Raises:
+            KeyError: no client inside has this name; the message lists those that have made calls.
+        """
+        if name not in self.layers:
+            raise KeyError(f"no layer '{name}' has made calls; those that have: {', '.join(self.layers) or 'none'}")
+        return SweepResult(self.parameters, self.runs, planned=self.planned, layer=name)
 
     @cached_property
     def attempts(self) -> pd.DataFrame:
@@ -85,7 +109,7 @@ class SweepResult:
     def _frame(self, make: Callable[[EventLog], pd.DataFrame]) -> pd.DataFrame:
         frames = []
         for run in self.runs:
-            frame = make(run.record.log)
+            frame = of_layer(make(run.record.log), run.record.log, self._layer)
             if run.record.started_at_s:
                 clocks = [name for name in frame.columns if name.endswith("_at_s")]
                 frame[clocks] -= run.record.started_at_s

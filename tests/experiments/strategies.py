@@ -15,8 +15,10 @@ from llmlab import (
     Experiment,
     Exponential,
     FailureReason,
+    Fallback,
     Faults,
     FinishReason,
+    Layer,
     LLMRequest,
     Lognormal,
     MockBackend,
@@ -90,7 +92,17 @@ ollamas = st.builds(
     keep_alive=st.none() | st.just("10m") | seconds,
 )
 backends = st.recursive(
-    mocks | ollamas, lambda behind: st.builds(WithFaults, behind, faults=faults, seed=st.integers()), max_leaves=2
+    mocks | ollamas,
+    lambda behind: st.one_of(
+        st.builds(WithFaults, behind, faults=faults, seed=st.integers()),
+        st.builds(
+            Layer, behind, st.just(preset("openai")), model=st.none() | st.just("m"), seed=st.none() | st.integers()
+        ),
+        st.builds(
+            Fallback, st.lists(behind, min_size=1, max_size=2), on=st.sampled_from([{"overloaded"}, {"refused"}])
+        ),
+    ),
+    max_leaves=2,
 )
 
 requests = st.lists(

@@ -191,7 +191,10 @@ def test_what_is_not_llmlabs_own_is_named(backend, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Experiment(backend={"model": "x"}), "backend: must say of which 'kind' it is; valid: mock, ollama, w"),
+        (
+            lambda: Experiment(backend={"model": "x"}),
+            "backend: must say of which 'kind' it is; valid: fallback, layer, m",
+        ),
         (lambda: Experiment(backend={"kind": "mok"}), "backend: 'mok' is not a kind of backend; did you mean 'mock'?"),
         (lambda: Experiment(backend={"kind": "my.Own"}), "one of your own is given in Python, as an object"),
         (lambda: Experiment(backend={"kind": "mock", "sed": 1}), "MockBackend has no setting 'sed'; did you mean"),
