@@ -22,7 +22,7 @@ The map; each package imports only from those above it:
       layer.py        a client as a value, for stacks; fallback.py tries several
       server_model.py a simulated server that queues: slots, tokens, cold starts, limits, outages
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
-    analysis/       events into data frames, metrics and intervals
+    analysis/       events into data frames, metrics and intervals; recommend: a sweep and an SLO into a decision
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
     plots/          data frames into charts
@@ -39,6 +39,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmlab.analysis.recommend import recommend
+    from llmlab.analysis.slo import SLO
     from llmlab.backends.distributions import Constant, Empirical, Exponential, Lognormal, Uniform
     from llmlab.backends.fallback import Fallback
     from llmlab.backends.fault_schedule import Burst, Ramp, Window
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from llmlab.sync import Client
 
 _HOME = {
+    "llmlab.analysis.recommend": ("recommend",),
+    "llmlab.analysis.slo": ("SLO",),
     "llmlab.backends.distributions": ("Constant", "Empirical", "Exponential", "Lognormal", "Uniform"),
     "llmlab.backends.fallback": ("Fallback",),
     "llmlab.backends.fault_schedule": ("Burst", "Ramp", "Window"),
@@ -155,6 +159,7 @@ __all__ = [
     "RateRamp",
     "RateSteps",
     "RetryPolicy",
+    "SLO",
     "ServerModel",
     "SettingsError",
     "Sweep",
@@ -167,6 +172,7 @@ __all__ = [
     "WithFaults",
     "preset",
     "prompts",
+    "recommend",
 ]
 
 

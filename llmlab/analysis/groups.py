@@ -35,6 +35,11 @@ class Groups:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The number of each row's group."""
+        return self._codes
+
     def counts(self) -> NDArray[np.int64]:
         """Return the number of rows in each group."""
         return np.bincount(self._codes, minlength=self._length)

@@ -2,7 +2,8 @@
 
 The arithmetic is scipy's; here stand the vectorised forms that tables and charts need, and the refusals where a sample
 is too small to say anything. All intervals take the values as independent. Calls of one run are not quite (an outage
-hits its neighbours too), so under bursts of failures the true uncertainty is larger than these intervals say.
+hits its neighbours too), so under bursts of failures the true uncertainty is larger than these intervals say; look
+next at `estimates.py`, whose intervals allow for that.
 """
 
 from __future__ import annotations
@@ -64,6 +65,27 @@ def wilson(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> Inte
     return Interval(low, high)
 
 
+def clopper_pearson(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the exact interval for rates: it holds the true rate at the given confidence or more, whatever that is.
+
+    That makes it wider than Wilson's, and right for a promise ("at least 99%"). Counts need not be whole: an effective
+    sample size is not. NaN where n is 0. Sources: C. J. Clopper and E. S. Pearson, Biometrika 26 (1934); as quantiles
+    of the beta distribution: Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", Statistical
+    Science 16 (2001), section 4.2.1; the same ends as `scipy.stats.binomtest(...).proportion_ci(method="exact")`.
+
+    Raises:
+        ValueError: there are more successes than trials or fewer than none, or the confidence is not between 0 and 1.
+    """
+    _check_confidence(confidence)
+    k, total = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
+    if not ((k >= 0) & (k <= total)).all():
+        raise ValueError(f"successes and n must be counts with 0 <= successes <= n, got {successes!r} of {n!r}")
+    tail = (1 - confidence) / 2
+    low = np.where(k > 0, stats.beta.ppf(tail, k, total - k + 1), 0.0)
+    high = np.where(k < total, stats.beta.isf(tail, k + 1, total - k), 1.0)
+    return Interval(np.where(total > 0, low, np.nan), np.where(total > 0, high, np.nan))
+
+
 def percentile_interval(values: ArrayLike, q: float, confidence: float = 0.95) -> PercentileInterval:
     """Return the `q`-th quantile of the values (0.95 for p95) between the two order statistics that enclose it.
 
@@ -88,17 +110,24 @@ def percentile_intervals(values: ArrayLike, qs: Sequence[float], confidence: flo
         return [PercentileInterval(math.nan, math.nan, math.nan, "no values") for _ in qs]
     if math.isnan(ordered[-1]):  # NaN sorts last
         raise ValueError("the values hold NaN; leave out the rows that have no value, and say so")
-    tail, wanted = (1 - confidence) / 2, np.asarray(qs, dtype=np.float64)
-    estimates = np.quantile(ordered, wanted)
-    # The ranks, from 0, of the values that enclose each percentile; -1 and the sample's size are no ranks.
-    lows = np.asarray(stats.binom.ppf(tail, ordered.size, wanted)).astype(np.int64) - 1
-    highs = np.asarray(stats.binom.isf(tail, ordered.size, wanted)).astype(np.int64)
+    estimates = np.quantile(ordered, qs)
+    lows, highs = percentile_ranks(ordered.size, qs, confidence)
     low_ends = np.where(lows >= 0, ordered[np.maximum(lows, 0)], np.nan)
     high_ends = np.where(highs < ordered.size, ordered[np.minimum(highs, ordered.size - 1)], np.nan)
     return [
         PercentileInterval(float(estimate), float(low), float(high), _note(q, confidence, ordered.size, low + high))
         for q, estimate, low, high in zip(qs, estimates, low_ends, high_ends, strict=True)
     ]
+
+
+def percentile_ranks(size: int, q: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ranks, from 0, of the two order statistics that enclose each percentile of a sample of this size.
+
+    -1 and the size are no ranks: the sample is then too small to bound the percentile on that side.
+    """
+    tail, wanted = (1 - confidence) / 2, np.asarray(q, dtype=np.float64)
+    lows = np.asarray(stats.binom.ppf(tail, size, wanted)).astype(np.int64) - 1
+    return lows, np.asarray(stats.binom.isf(tail, size, wanted)).astype(np.int64)
 
 
 def values_needed(q: float, confidence: float = 0.95) -> int:

@@ -21,8 +21,8 @@ from llmlab import (
     Sweep,
     WithFaults,
 )
+from llmlab.backends.setting_paths import with_setting
 from llmlab.core.chance import derived
-from llmlab.experiments.sweep import with_setting
 
 BASE = Experiment(workload=ClosedLoop(calls=10, users=2))
 

@@ -1,0 +1,170 @@
+"""From a sweep to a decision: which settings keep an SLO, how sure that is, and why the others lost.
+
+    recommend(result, slo=SLO(success_rate=0.99, p95_latency_s=5, max_amplification=1.3), minimise="p95_latency_s")
+
+A setting is recommended only where the intervals of all its numbers lie on the right side. All intervals hold together
+at the confidence given: each is made at 1 - (1 - confidence) / (their number), so that the best of many settings is not
+just the luckiest (Bonferroni). They allow for calls that depend on each other (`clusters.py`). Look next at
+`judging.py`, and at `recommendation.py`, which says it in words.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+from llmlab.analysis.judging import cells_by_setting, interval_text, judge, worst
+from llmlab.analysis.pareto import pareto_front
+from llmlab.analysis.recommendation import Recommendation
+from llmlab.analysis.slo import AMPLIFICATION, P95_LATENCY, SUCCESS, minimised
+from llmlab.core.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmlab.analysis.estimates import Estimate
+    from llmlab.analysis.judging import Judgement, Verdict
+    from llmlab.analysis.slo import SLO, Criterion
+
+
+class SweptCalls(Protocol):
+    """What a recommendation is made from: a `SweepResult`, or anything with its `parameters` and `calls`."""
+
+    parameters: list[str]
+
+    @property
+    def calls(self) -> pd.DataFrame:
+        """One row per call, the swept settings as columns."""
+        ...
+
+
+def recommend(
+    result: SweptCalls,
+    slo: SLO,
+    minimise: str = "p95_latency_s",
+    *,
+    settings: Sequence[str] | None = None,
+    confidence: float = 0.95,
+) -> Recommendation:
+    """Return the settings to use: of those that keep the SLO, the one with the least of what is to be minimised.
+
+    Where none keeps it for certain, the recommendation says so, and names the nearest, or how many calls would tell.
+
+    Args:
+        result: what a sweep brought.
+        slo: what has to be kept.
+        minimise: what there should be least of among the settings that keep it: `amplification`, `failure_rate`,
+            `p50_latency_s`, `p90_latency_s`, `p95_latency_s` or `p99_latency_s`.
+        settings: the swept parameters that are yours to choose; by default those of the policy. The others are
+            conditions (how often the server fails, how many users there are): the SLO must be kept under each of their
+            values, and what is shown is the worst.
+        confidence: of all intervals together.
+
+    Raises:
+        SettingsError: `minimise` or a setting is not one there is, nothing swept is a setting, or there are no calls.
+    """
+    least = minimised(minimise)
+    if not 0 < confidence < 1:
+        raise SettingsError(f"confidence must lie strictly between 0 and 1 (0.95 is usual), got {confidence}")
+    chosen, conditions = _settings_and_conditions(list(result.parameters), settings)
+    calls, targets = result.calls, slo.targets()
+    if calls.empty:
+        raise SettingsError("the result holds no calls; run the sweep first")
+    criteria, swept = _criteria(least, list(targets)), [*chosen, *conditions]
+    count = len(calls[swept].drop_duplicates()) if swept else 1
+    each = 1 - (1 - confidence) / (count * len(targets))
+    cells = cells_by_setting(calls, chosen, conditions, criteria, slo=slo, confidence=each)
+    judgements = [judge(of_one, targets, each) for of_one in cells.values()]
+    estimates = [{one: worst(of_one, one) for one in criteria} for of_one in cells.values()]
+    place = _place(judgements, [_cost(row[least], least) for row in estimates])
+    points = pd.DataFrame(list(cells), columns=pd.Index(chosen)) if chosen else pd.DataFrame(index=[0])
+    points["calls"] = [sum(cell.calls for cell in of_one) for of_one in cells.values()]
+    for one in criteria:
+        for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+            points[f"{one.column}{suffix}"] = [getattr(row[one], end) for row in estimates]
+    latency = next(one for one in criteria if one.quantile is not None)
+    load = AMPLIFICATION.column
+    points["on_front"] = pareto_front(points, maximise=[SUCCESS.column], minimise=[latency.column, load])
+    points["verdict"], points["reason"] = _verdicts(judgements, [row[least] for row in estimates], place, least)
+    points["calls_needed"] = [judgement.calls_needed for judgement in judgements]
+    return Recommendation(
+        settings=_originals(result, dict(zip(chosen, list(cells)[place], strict=True))),
+        place=place,
+        slo=slo,
+        minimise=minimise,
+        confidence=confidence,
+        conditions=tuple(conditions),
+        points=points,
+    )
+
+
+def _settings_and_conditions(parameters: list[str], settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    chosen = [name for name in parameters if name.startswith("policy.")] if settings is None else list(settings)
+    unknown = [name for name in chosen if name not in parameters]
+    if unknown:
+        raise SettingsError(f"settings: {unknown} were not swept; swept: {', '.join(parameters) or 'nothing'}")
+    if parameters and not chosen:
+        raise SettingsError(
+            f"what was swept is not of the policy: {', '.join(parameters)}; "
+            "name in settings=[...] what is yours to choose"
+        )
+    return chosen, [name for name in parameters if name not in chosen]
+
+
+def _criteria(least: Criterion, asked: list[Criterion]) -> list[Criterion]:
+    """Return what is estimated: what is asked for and minimised, and in any case a success rate, a latency, a load.
+
+    The latency that comes first is the front's.
+    """
+    latency = next(one for one in (least, *asked, P95_LATENCY) if one.quantile is not None)
+    return list(dict.fromkeys([SUCCESS, latency, *asked, least, AMPLIFICATION]))
+
+
+def _place(judgements: list[Judgement], costs: list[float]) -> int:
+    """Return the place of the setting to name: the best that keeps the SLO, else the likeliest, else the nearest."""
+    verdicts = {judgement.verdict for judgement in judgements}
+
+    def rank(place: int) -> tuple[float, ...]:
+        judgement = judgements[place]
+        if "meets" in verdicts:
+            return judgement.verdict != "meets", costs[place]
+        if "unclear" in verdicts:
+            return judgement.verdict != "unclear", judgement.excess > 1, judgement.calls_needed, costs[place]
+        return judgement.excess, costs[place]
+
+    return min(range(len(judgements)), key=rank)
+
+
+def _cost(estimate: Estimate, least: Criterion) -> float:
+    if math.isnan(estimate.value):
+        return math.inf
+    return 1 - estimate.value if least.more_is_better else estimate.value
+
+
+def _verdicts(
+    judgements: list[Judgement], least: list[Estimate], place: int, criterion: Criterion
+) -> tuple[list[Verdict], list[str]]:
+    verdicts, reasons = [judgement.verdict for judgement in judgements], [judgement.reason for judgement in judgements]
+    best = least[place]
+    for other, verdict in enumerate(verdicts):
+        if verdict == "meets" and other != place:
+            reasons[other] = (
+                f"keeps the SLO as well, but its {criterion.label} {interval_text(criterion, least[other])} is not "
+                f"{'above' if criterion.more_is_better else 'below'} the recommended one's "
+                f"{interval_text(criterion, best)}"
+            )
+    if verdicts[place] == "meets":
+        verdicts[place] = "chosen"
+    return verdicts, reasons
+
+
+def _originals(result: SweptCalls, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings as they were swept: a frame holds what is neither number nor boolean as its text."""
+    runs = getattr(result, "runs", [])
+    found = {}
+    for name, value in settings.items():
+        swept = [run.settings[name] for run in runs if isinstance(value, str) and str(run.settings[name]) == value]
+        found[name] = swept[0] if swept else value
+    return found

@@ -1,0 +1,50 @@
+"""How numbers, settings and targets read in a sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmlab.analysis.slo import Criterion
+
+
+def shown(criterion: Criterion, value: float) -> str:
+    """Return a criterion's value with its unit: `99.2%`, `3.2 s`, `1.21`; "nothing" where there is no value."""
+    if math.isnan(value):
+        return "nothing"
+    if criterion.unit == "share":
+        return f"{_decimals(value)}%"
+    number = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if criterion.unit == "s" else f"{value:.4g}"
+    return f"{number} s" if criterion.unit == "s" else number
+
+
+def target_text(criterion: Criterion, target: float) -> str:
+    """Return a target as a condition: `at least 99%`, `at most 5 s`."""
+    return f"at {'least' if criterion.more_is_better else 'most'} {shown(criterion, target)}"
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as they are written: `policy.retry.max_retries=2, policy.attempt_timeout=5`."""
+    return ", ".join(f"{name}={_value_text(value)}" for name, value in settings.items()) or "the settings as they are"
+
+
+def condition_text(conditions: Mapping[str, Any]) -> str:
+    """Return where something was measured, to be appended: ` where backend.timeout_probability=0.4`."""
+    return f" where {settings_text(conditions)}" if conditions else ""
+
+
+def _decimals(share: float) -> str:
+    """Return a share in percent with so many decimals, four at most, that what is missing to 100 shows two digits."""
+    missing = 100 * (1 - share)
+    digits = min(4, max(2, math.ceil(-math.log10(missing)) + 1)) if missing > 0 else 0
+    text = f"{100 * share:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _value_text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "None"
+    return f"{value:g}" if isinstance(value, float) else str(value)
