@@ -25,6 +25,8 @@ def axis_label(path: str) -> str:
     for suffix, unit in _UNITS.items():
         if name.endswith(suffix) and name != suffix.lstrip("_"):
             return name if suffix == "_tokens" else f"{name.removesuffix(suffix)} ({unit})"
+    if name == "rate":  # of an open workload
+        return f"{name} (calls/s)"
     if name in _SETTINGS_IN_SECONDS:
         return f"{name} (s)"
     return name

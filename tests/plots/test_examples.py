@@ -5,6 +5,7 @@ import doctest
 import pytest
 
 from llmlab import ClosedLoop, Experiment, MockBackend, OpenLoop, Outage, ServerModel, Sweep, analysis, plots
+from llmlab.analysis import SLO, recommend
 
 CHARTS = [name for name in plots.__all__ if callable(getattr(plots, name)) and name.islower()]
 
@@ -21,9 +22,11 @@ def names():
     server = ServerModel(slots=2, outages=[Outage(start=2.0, end=4.0)])
     experiment = Experiment(backend=MockBackend(server=server), workload=OpenLoop(calls=40, rate=4.0))
     return {
+        "SLO": SLO,
         "analysis": analysis,
         "experiment": experiment,
         "other": other,
+        "recommend": recommend,
         "result": Sweep(base, grid).run(progress=False),
     }
 

@@ -25,6 +25,10 @@ CHARTS = {
     "latency_histogram": lambda attempts, calls, ax=None: plots.latency_histogram(calls, ax=ax),
     "compare_qq": lambda attempts, calls, ax=None: plots.compare_qq(halves(calls), ax=ax),
     "compare_ecdf": lambda attempts, calls, ax=None: plots.compare_ecdf(halves(calls), ax=ax),
+    "retry_amplification": lambda attempts, calls, ax=None: plots.retry_amplification(
+        calls, x=TIMEOUT, hue=RETRIES, ax=ax
+    ),
+    "time_spent": lambda attempts, calls, ax=None: plots.time_spent(calls, x=TIMEOUT, ax=ax),
     "heatmap": lambda attempts, calls, ax=None: plots.heatmap(calls, x=RETRIES, y=TIMEOUT, ax=ax),
     "outcomes": lambda attempts, calls, ax=None: plots.outcomes(calls, x=TIMEOUT, ax=ax),
     "attempts_timeline": lambda attempts, calls, ax=None: plots.attempts_timeline(attempts, calls, ax=ax),
