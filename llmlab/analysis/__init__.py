@@ -15,18 +15,26 @@ from llmlab.analysis.frames import (
     server_frame,
 )
 from llmlab.analysis.metrics import (
-    SUMMARY_ATTEMPT_COLUMNS,
-    SUMMARY_COLUMNS,
+    STATE_COLUMNS,
     Over,
     failure_rate,
     latency_percentiles,
     rate_by_fate,
     rate_by_reason,
-    summary,
+    time_in_states,
 )
 from llmlab.analysis.pareto import pareto_front
 from llmlab.analysis.recommend import recommend
 from llmlab.analysis.recommendation import Recommendation
+from llmlab.analysis.service import (
+    COST_COLUMNS,
+    GOODPUT_COLUMNS,
+    RECOVERY_COLUMNS,
+    TokenPrice,
+    costs,
+    goodput,
+    recovery_time,
+)
 from llmlab.analysis.slo import CRITERIA, SLO, Criterion
 from llmlab.analysis.stats import (
     Interval,
@@ -37,27 +45,36 @@ from llmlab.analysis.stats import (
     values_needed,
     wilson,
 )
+from llmlab.analysis.summaries import HEADLINE, SUMMARY_ATTEMPT_COLUMNS, SUMMARY_COLUMNS, summary
 from llmlab.analysis.timeline import OVER_TIME_COLUMNS, over_time
 
 __all__ = [
+    "COST_COLUMNS",
     "CRITERIA",
     "Criterion",
     "DERIVED_ATTEMPT_COLUMNS",
     "DERIVED_CALL_COLUMNS",
+    "GOODPUT_COLUMNS",
+    "HEADLINE",
     "Interval",
     "OVER_TIME_COLUMNS",
     "Over",
     "PercentileInterval",
+    "RECOVERY_COLUMNS",
     "Recommendation",
     "SLO",
+    "STATE_COLUMNS",
     "SUMMARY_ATTEMPT_COLUMNS",
     "SUMMARY_COLUMNS",
+    "TokenPrice",
     "attempts_frame",
     "calls_frame",
     "clopper_pearson",
     "concat_frames",
+    "costs",
     "dtype_of",
     "failure_rate",
+    "goodput",
     "latency_percentiles",
     "over_time",
     "parameter_columns",
@@ -67,8 +84,10 @@ __all__ = [
     "rate_by_fate",
     "rate_by_reason",
     "recommend",
+    "recovery_time",
     "server_frame",
     "summary",
+    "time_in_states",
     "values_needed",
     "wilson",
 ]

@@ -2,8 +2,9 @@
 
 Every function takes frames as `frames.py` makes them, counts every row it is given, and returns a tidy frame: the
 columns of `by` first, one row for each group that occurs. Where clients are stacked, each layer's calls are rows too:
-choose one layer first, or group by `layer`. A latency of failed calls is never dropped in silence: each name says over
-which calls it is taken. Look next at `stats.py` (the intervals) and at the package `plots` (the same as charts).
+choose one layer first, or group by `layer`. A latency of failed calls is never dropped in silence: each metric declares
+over which calls it is taken (`Column.over`). Look next at `service.py` (what needs an SLO, a price or an outage to be
+told), at `stats.py` (the intervals) and at the package `plots` (the same as charts).
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from llmlab.analysis.frames import parameter_columns
+from llmlab.analysis.frames import dtype_of
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.stats import percentile_intervals, wilson
 from llmlab.core.events import Column
-from llmlab.core.vocabulary import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,76 +27,45 @@ if TYPE_CHECKING:
 Over = Literal["all", "answered", "failed"]
 """Which calls a latency is taken over."""
 
-_RATE_INTERVAL = "Wilson interval, 95%"
-_WAITS = {"slot_wait": "waiting for a slot", "rate_wait": "waiting for the rate limit", "backoff": "in backoff"}
+_ALL = "all calls"
 
-SUMMARY_COLUMNS: tuple[Column, ...] = (
-    Column("calls", "int", "calls", "calls in the group"),
-    Column("answered", "int", "calls", "calls that were answered"),
-    Column("success_rate", "float", "", "answered / calls"),
-    Column("success_rate_low", "float", "", f"its lower end ({_RATE_INTERVAL})"),
-    Column("success_rate_high", "float", "", f"its upper end ({_RATE_INTERVAL})"),
-    Column("failure_rate", "float", "", "calls that were not answered / calls"),
-    Column("failure_rate_low", "float", "", f"its lower end ({_RATE_INTERVAL})"),
-    Column("failure_rate_high", "float", "", f"its upper end ({_RATE_INTERVAL})"),
-    *(Column(f"fate_{fate}", "int", "calls", f"calls with the fate `{fate}`") for fate in Fate),
-    *(Column(f"latency_p{q}_s", "float", "s", f"p{q} of the latency of all calls") for q in (50, 95, 99)),
-    *(Column(f"answered_latency_p{q}_s", "float", "s", f"p{q} over answered calls only") for q in (50, 95, 99)),
-    Column("attempts", "int", "attempts", "attempts that the calls made"),
-    Column("attempts_per_call", "float", "", "retry amplification: attempts / calls"),
-    *(Column(f"{name}_mean_s", "float", "s", f"mean time {doing}, over all calls") for name, doing in _WAITS.items()),
-    Column("server_mean_s", "float", "s", "mean time in attempts, over all calls"),
-    Column("duration_s", "float", "s", "from the first arrival to the last end, added up over runs"),
-    Column("throughput_per_s", "float", "1/s", "answered / duration_s"),
+STATE_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "state",
+        "word",
+        "",
+        "what a call was doing",
+        words=("late_start", "rate_wait", "slot_wait", "server", "backoff"),
+        over=_ALL,
+    ),
+    Column("calls", "int", "calls", "calls in the group", over=_ALL),
+    Column("total_s", "float", "s", "time that calls spent so, added up", over=_ALL),
+    Column("mean_s", "float", "s", "total_s / calls", over=_ALL),
+    Column("share", "float", "", "of the latency of all calls; the shares of a group add up to 1", over=_ALL),
 )
-"""The columns of `summary` after those of `by`."""
-
-SUMMARY_ATTEMPT_COLUMNS: tuple[Column, ...] = (
-    Column("failed_attempts", "int", "attempts", "attempts that were not answered"),
-    Column("attempt_failure_rate", "float", "", "failed attempts / attempts"),
-    Column("attempt_failure_rate_low", "float", "", f"its lower end ({_RATE_INTERVAL})"),
-    Column("attempt_failure_rate_high", "float", "", f"its upper end ({_RATE_INTERVAL})"),
-)
-"""The columns that `summary` appends where it is given the attempts too."""
+"""The columns of `time_in_states` after those of `by`. `late_start` is from a call's arrival to its start."""
 
 
-def summary(
-    calls: pd.DataFrame, attempts: pd.DataFrame | None = None, by: By = None, *, runs: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Return a row of headline numbers for each group: `SUMMARY_COLUMNS`; with attempts, `SUMMARY_ATTEMPT_COLUMNS` too.
+def time_in_states(calls: pd.DataFrame, by: By = None) -> pd.DataFrame:
+    """Return where the time of calls goes: waiting for limits, in the server, in backoff; a row a group and state.
 
-    Args:
-        calls: calls, one a row.
-        attempts: their attempts, for the columns that only they can tell.
-        by: the column or columns to group by; `None` takes all calls together.
-        runs: the columns whose values tell one run from another, since each run has a clock of its own and durations
-            add up over runs. By default, all columns that are not events' own: swept parameters, seeds, replicates.
-
-    Raises:
-        KeyError: a frame lacks a column of `by` or `runs`; the message lists those there are.
+    Columns: those of `by`, then `STATE_COLUMNS`. A call's states add up to its latency.
     """
     groups = Groups(calls, by)
-    counts, answered = groups.counts(), groups.sums(calls["answered"])
-    fates = groups.counts_of_words(calls["fate"])
-    attempted = groups.sums(calls["attempts"])
-    columns: dict[str, Any] = {
+    words = STATE_COLUMNS[0].words
+    late = calls["started_at_s"] - calls["arrived_at_s"]
+    sums = [groups.sums(late), *(groups.sums(calls[f"{state}_s"]) for state in words[1:])]
+    totals = np.stack(sums, axis=1) if len(groups) else np.empty((0, len(words)))
+    counts = np.repeat(groups.counts(), len(words))
+    states: Any = dtype_of(STATE_COLUMNS[0])
+    columns = {
+        "state": pd.Categorical.from_codes(np.tile(np.arange(len(words)), len(groups)), dtype=states),
         "calls": counts,
-        "answered": answered,
-        **_rate("success_rate", answered, counts),
-        **_rate("failure_rate", counts - answered, counts),
-        **{f"fate_{fate}": fates[:, code] for code, fate in enumerate(Fate)},
-        **_percentile_columns("latency", groups, calls["latency_s"]),
-        **_percentile_columns("answered_latency", groups, calls["latency_s"], calls["answered"]),
-        "attempts": attempted,
-        "attempts_per_call": _ratio(attempted, counts),
+        "total_s": totals.reshape(-1),
+        "mean_s": ratio(totals.reshape(-1), counts),
+        "share": ratio(totals.reshape(-1), np.repeat(totals.sum(axis=1), len(words))),
     }
-    for name in ("slot_wait", "rate_wait", "backoff", "server"):
-        columns[f"{name}_mean_s"] = _ratio(groups.sums(calls[f"{name}_s"]), counts)
-    columns["duration_s"] = _durations(calls, groups, parameter_columns(calls) if runs is None else list(runs))
-    columns["throughput_per_s"] = _ratio(answered, columns["duration_s"])
-    if attempts is not None:
-        columns |= _attempt_columns(attempts, groups)
-    return groups.frame(columns)
+    return groups.frame(columns, repeat=len(words))
 
 
 def failure_rate(calls: pd.DataFrame, by: By = None, *, confidence: float = 0.95) -> pd.DataFrame:
@@ -107,7 +76,7 @@ def failure_rate(calls: pd.DataFrame, by: By = None, *, confidence: float = 0.95
     groups = Groups(calls, by)
     counts = groups.counts()
     failures = counts - groups.sums(calls["answered"])
-    columns = {"calls": counts, "failures": failures, **_rate("failure_rate", failures, counts, confidence)}
+    columns = {"calls": counts, "failures": failures, **rate_columns("failure_rate", failures, counts, confidence)}
     return groups.frame(columns)
 
 
@@ -157,6 +126,18 @@ def rate_by_fate(calls: pd.DataFrame, by: By = None, *, confidence: float = 0.95
     return _rate_by_word(calls, by, "fate", "ended", confidence)
 
 
+def rate_columns(name: str, successes: Any, n: Any, confidence: float = 0.95) -> dict[str, Any]:
+    """Return a rate's three columns: the rate, and the ends of its Wilson interval."""
+    interval = wilson(successes, n, confidence)
+    return {name: ratio(successes, n), f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def ratio(numerator: Any, denominator: Any) -> Any:
+    """Divide; where there is nothing to divide by there is no ratio (NaN)."""
+    result = np.full(len(numerator), np.nan)
+    return np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
+
+
 def _rate_by_word(calls: pd.DataFrame, by: By, word: str, counted: str, confidence: float) -> pd.DataFrame:
     groups = Groups(calls, by)
     vocabulary: Any = calls[word].dtype
@@ -168,20 +149,9 @@ def _rate_by_word(calls: pd.DataFrame, by: By, word: str, counted: str, confiden
         word: pd.Categorical.from_codes(np.tile(occurring, len(counts)), dtype=vocabulary),
         "calls": totals,
         counted: ended,
-        **_rate("rate", ended, totals, confidence),
+        **rate_columns("rate", ended, totals, confidence),
     }
     return groups.frame(columns, repeat=len(occurring))
-
-
-def _rate(name: str, successes: Any, n: Any, confidence: float = 0.95) -> dict[str, Any]:
-    interval = wilson(successes, n, confidence)
-    return {name: _ratio(successes, n), f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _ratio(numerator: Any, denominator: Any) -> Any:
-    """Divide; where there is nothing to divide by there is no ratio (NaN)."""
-    result = np.full(len(numerator), np.nan)
-    return np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
 
 
 def over_mask(calls: pd.DataFrame, over: Over) -> pd.Series[bool] | None:
@@ -194,26 +164,3 @@ def over_mask(calls: pd.DataFrame, over: Over) -> pd.Series[bool] | None:
         raise ValueError(f"over must be one of {list(get_args(Over))}, got {over!r}")
     masks = {"all": None, "answered": calls["answered"], "failed": ~calls["answered"]}
     return masks[over]
-
-
-def _percentile_columns(
-    name: str, groups: Groups, values: pd.Series[float], where: pd.Series[bool] | None = None
-) -> dict[str, Any]:
-    qs = (0.5, 0.95, 0.99)
-    samples = groups.values(values, where)
-    found = [np.quantile(sample, qs) if sample.size else np.full(len(qs), np.nan) for sample in samples]
-    table = np.array(found).reshape(-1, len(qs))
-    return {f"{name}_p{100 * q:.0f}_s": table[:, column] for column, q in enumerate(qs)}
-
-
-def _durations(calls: pd.DataFrame, groups: Groups, runs: list[str]) -> Any:
-    """Return the seconds of each group: over its runs, the sum of last end minus first arrival."""
-    return Groups(calls, runs).spans(calls["arrived_at_s"], calls["ended_at_s"], within=groups)
-
-
-def _attempt_columns(attempts: pd.DataFrame, groups: Groups) -> dict[str, Any]:
-    codes = groups.codes_of(attempts)
-    known = codes >= 0
-    made = np.bincount(codes[known], minlength=len(groups))
-    failed = np.bincount(codes[known & ~attempts["answered"].to_numpy()], minlength=len(groups))
-    return {"failed_attempts": failed, **_rate("attempt_failure_rate", failed, made)}

@@ -87,7 +87,8 @@ class Column(NamedTuple):
     """One column: its name, type, unit, meaning, and its name in OpenTelemetry's conventions where there is one.
 
     `kind` is `float` (64 bits, NaN for nothing), `int` (64 bits), `bool`, or `word` (a text from a small vocabulary,
-    `None` for nothing; `words` lists it where it is closed).
+    `None` for nothing; `words` lists it where it is closed). `over` says over which rows a metric is taken; a column of
+    events has nothing there.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Column(NamedTuple):
     meaning: str
     otel: str = ""
     words: tuple[str, ...] = ()
+    over: str = ""
 
 
 _REASONS, _FATES, _FINISH = (tuple(str(word) for word in words) for words in (FailureReason, Fate, FinishReason))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmlab.analysis.frames import attempts_frame, calls_frame, concat_frames, server_frame
 from llmlab.analysis.layers import layers_inside, of_layer
-from llmlab.analysis.metrics import summary
+from llmlab.analysis.summaries import HEADLINE, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +120,7 @@ class SweepResult:
         return [{**run.settings, "replicate": run.replicate, "seed": run.seed} for run in self.runs]
 
     def summary(self, by: str | Sequence[str] | None = None) -> pd.DataFrame:
-        """Return headline numbers for each group of calls; see `llmlab.analysis.metrics.summary`.
+        """Return headline numbers for each group of calls; see `llmlab.analysis.summaries.summary`.
 
         Args:
             by: columns to group by; `None` means all swept settings.
@@ -132,4 +132,5 @@ class SweepResult:
         return f"<SweepResult: {state} runs over {', '.join(self.parameters) or 'one point'}>"
 
     def _repr_html_(self) -> str:
-        return str(self.summary().to_html(float_format=lambda value: f"{value:.4g}"))
+        table = self.summary()[[*self.parameters, *HEADLINE]]
+        return str(table.to_html(float_format=lambda value: f"{value:.4g}"))

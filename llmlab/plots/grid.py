@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from llmlab.analysis import metrics
+from llmlab.analysis import summaries
 from llmlab.core.events import Column
 from llmlab.plots.labels import duration, parameter_name, percent, percent_ticks, plain_number
 from llmlab.plots.scales import Scale
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from numpy.typing import NDArray
 
-_COLUMNS = {column.name: column for column in metrics.SUMMARY_COLUMNS if column.kind == "float"}
+_COLUMNS = {column.name: column for column in summaries.SUMMARY_COLUMNS if column.kind == "float"}
 INTERVAL = "llmlab-interval"
 """The `gid` of the small print in the cells."""
 
@@ -49,7 +49,7 @@ def heatmap(calls: pd.DataFrame, *, x: str, y: str, value: str = "failure_rate",
     """
     if value not in _COLUMNS:
         raise ValueError(f"value must be one of {list(_COLUMNS)}, got {value!r}")
-    table = metrics.summary(calls, by=[x, y])
+    table = summaries.summary(calls, by=[x, y])
     columns, rows = Scale.of(table[x], side_by_side=True), Scale.of(table[y], side_by_side=True)
     height = 1.6 + float(np.clip(0.55 * len(rows.values), 1.5, 6))
     with chart(ax, height=height) as axes:
