@@ -1,7 +1,8 @@
 """A fixed set of experiments, and the digests of their events, which every machine and every Python must reproduce.
 
 `python -m tests.experiments.golden` prints the digests as JSON; `--write` makes them the committed ones. Do that when
-events are meant to change, and say so in the changelog: the same seed then no longer gives the same events.
+events are meant to change, and say so in the changelog: the same seed then no longer gives the same events. Stored
+results must not be taken for new ones, so `--write` refuses until `SIMULATION_VERSION` has been raised.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ from llmlab.core.breaker import CircuitBreaker
 from llmlab.core.budget import RetryBudget
 from llmlab.core.hedging import Hedging
 from llmlab.core.throttle import AdaptiveThrottle
+from llmlab.experiments.store import SIMULATION_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmlab.core.event_log import EventLog
 
+VERSION = "simulation version"
+"""Stands among the digests: what `SIMULATION_VERSION` was when they were made."""
 COMMITTED = Path(__file__).parents[1] / "data" / "golden" / "events.json"
 NEEDS_LIBM = "libm: "
 """Begins the names of those that draw by `exp` or `log`, whose last bit is the C library's choice."""
@@ -127,9 +131,20 @@ def digests(wanted: Callable[[str], bool] = lambda name: True) -> dict[str, str]
     return found
 
 
+def refusal(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Say why digests cannot replace the committed ones; nothing if they can."""
+    changed = sorted(name for name in old.keys() & new.keys() - {VERSION} if old[name] != new[name])
+    if not changed or new[VERSION] > old[VERSION]:
+        return ""
+    return f"the events of {changed} have changed: raise SIMULATION_VERSION, now {new[VERSION]}, and write again"
+
+
 if __name__ == "__main__":
-    text = json.dumps(digests(), indent=1) + "\n"
+    made = {VERSION: SIMULATION_VERSION, **digests()}
+    text = json.dumps(made, indent=1) + "\n"
     if "--write" in sys.argv[1:]:
+        if refused := refusal(json.loads(COMMITTED.read_text(encoding="utf-8")), made):
+            sys.exit(refused)
         COMMITTED.write_text(text, encoding="utf-8")
     else:
         print(text, end="")

@@ -25,7 +25,8 @@ from llmlab import (
     RetryPolicy,
     Uniform,
 )
-from tests.experiments.golden import COMMITTED, NEEDS_LIBM, digest, digests
+from llmlab.experiments.store import SIMULATION_VERSION
+from tests.experiments.golden import COMMITTED, NEEDS_LIBM, VERSION, digest, digests, refusal
 
 _THE_COMMITTED_LIBM = sys.platform == "linux" and platform.machine() == "x86_64"
 
@@ -35,7 +36,15 @@ def _is_exact_here(name):
 
 
 def _committed():
-    return {name: events for name, events in json.loads(COMMITTED.read_text()).items() if _is_exact_here(name)}
+    events = {name: one for name, one in json.loads(COMMITTED.read_text()).items() if name != VERSION}
+    return {name: one for name, one in events.items() if _is_exact_here(name)}
+
+
+def test_stored_results_are_told_apart_by_the_version_of_the_committed_events():
+    assert json.loads(COMMITTED.read_text())[VERSION] == SIMULATION_VERSION
+    assert refusal({VERSION: 1, "a": "x"}, {VERSION: 1, "a": "x", "b": "y"}) == ""
+    assert "raise SIMULATION_VERSION, now 1" in refusal({VERSION: 1, "a": "x"}, {VERSION: 1, "a": "y"})
+    assert refusal({VERSION: 1, "a": "x"}, {VERSION: 2, "a": "y"}) == ""
 
 
 def test_events_are_the_committed_ones():
