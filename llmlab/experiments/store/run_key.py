@@ -7,13 +7,11 @@ with a release, never meets the results of another. Look next at `store.py`, whi
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError
-
-from llmlab.core.settings import SettingsError
+from llmlab.backends.kinds import backend_settings
+from llmlab.core.plain_data import canonical_json, plain_data
+from llmlab.core.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from llmlab.experiments.experiment import Experiment
@@ -37,75 +35,61 @@ def run_key(experiment: Experiment) -> str:
     values = {
         "format": FORMAT_VERSION,
         "simulation": SIMULATION_VERSION,
-        "backend": _backend(experiment.backend),
-        "policy": experiment.policy.model_dump(mode="json"),
-        "workload": experiment.workload.model_dump(mode="json"),
+        "backend": _backend(experiment.backend, "backend"),
+        "policy": plain_data(experiment.policy, "policy"),
+        "workload": plain_data(experiment.workload, "workload"),
         "seed": experiment.seed,
     }
-    return hashlib.blake2b(_json(values).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(canonical_json(values), digest_size=16).hexdigest()
 
 
-def _backend(backend: Any) -> dict[str, Any]:
+def _backend(backend: Any, path: str) -> Any:
+    if isinstance(backend, list | tuple):
+        return [_backend(one, f"{path}.{place}") for place, one in enumerate(backend)]
     kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
-    if not kind.startswith("llmlab."):
-        return {"type": kind, **_own(backend)}
-    inner = {name for name in type(backend).model_fields if _is_backend(getattr(backend, name))}
+    if not (isinstance(backend, Settings) and kind.startswith("llmlab.")):
+        return {"type": kind, **_own(backend, path)}
+    behind = backend_settings(backend)
+    fields = ((name, getattr(backend, name), f"{path}.{name}") for name in sorted(type(backend).model_fields))
+    return {"type": kind, **{name: (_backend if name in behind else _stored)(*value) for name, *value in fields}}
+
+
+def _stored(value: Any, path: str) -> Any:
     try:
-        settings = backend.model_dump(mode="json", exclude=inner)
-    except PydanticSerializationError as error:
-        raise SettingsError(
-            f"backend: this {type(backend).__name__} cannot be stored, since it holds what is no plain value: {error}"
-        ) from None
-    return {
-        "type": kind,
-        "name": backend.name,
-        **settings,
-        **{name: _backend(getattr(backend, name)) for name in inner},
-    }
+        return plain_data(value, path)
+    except SettingsError as error:
+        raise SettingsError(f"the results cannot be stored, since nothing tells them from others: {error}") from None
 
 
-def _own(backend: object) -> dict[str, Any]:
+def _own(backend: object, path: str) -> dict[str, Any]:
     fingerprint = getattr(backend, "fingerprint", None)
     if not isinstance(fingerprint, str):
         raise SettingsError(
-            f"backend: results of a {type(backend).__name__} cannot be stored, since nothing says when another one "
+            f"{path}: results of a {type(backend).__name__} cannot be stored, since nothing says when another one "
             "would give the same; give it an attribute `fingerprint`, a text that changes whenever it would answer "
             "differently"
         )
-    plain: dict[str, Any] = {}
-    for name, value in _attributes(backend).items():
-        if _is_backend(value):
-            plain[name] = _backend(value)
-        elif isinstance(value, BaseModel):
-            plain[name] = value.model_dump(mode="json")
-        elif _is_plain(value):  # all else is what the fingerprint is for
-            plain[name] = value
-    return {"fingerprint": fingerprint, "attributes": plain}
-
-
-def _attributes(backend: object) -> dict[str, Any]:
-    held = dict(getattr(backend, "__dict__", {}))
-    slots = [name for kind in type(backend).__mro__ for name in _names(getattr(kind, "__slots__", ()))]
-    return held | {
-        name: getattr(backend, name) for name in slots if not name.startswith("__") and hasattr(backend, name)
+    held = {name: _attribute(value, f"{path}.{name}") for name, value in sorted(_attributes(backend).items())}
+    return {
+        "fingerprint": fingerprint,
+        "attributes": {name: value for name, value in held.items() if value is not _OTHER},
     }
 
 
-def _names(slots: Any) -> tuple[str, ...]:
-    return (slots,) if isinstance(slots, str) else tuple(slots)
+_OTHER = object()
 
 
-def _is_backend(value: object) -> bool:
-    return callable(getattr(value, "attempt", None))
-
-
-def _is_plain(value: object) -> bool:
+def _attribute(value: object, path: str) -> Any:
+    """Return an attribute as plain data; what has no such form is what the fingerprint is for."""
+    if callable(getattr(value, "attempt", None)):
+        return _backend(value, path)
     try:
-        _json(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+        return plain_data(value)
+    except SettingsError:
+        return _OTHER
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def _attributes(backend: object) -> dict[str, Any]:
+    state = object.__getstate__(backend)  # the attributes; where there are slots, these beside them
+    parts = state if isinstance(state, tuple) else (state,)
+    return {name: value for part in parts for name, value in (part or {}).items() if not name.startswith("__")}

@@ -104,5 +104,5 @@ def test_a_backend_that_does_not_say_when_it_answers_alike_is_refused_with_what_
 
 
 def test_a_function_in_llmlabs_own_backend_is_refused():
-    with pytest.raises(SettingsError, match="MockBackend cannot be stored, since it holds what is no plain value"):
+    with pytest.raises(SettingsError, match=r"cannot be stored.*'backend.text' is of type function"):
         run_key(Experiment(backend=MockBackend(text=lambda request: request.prompt)))
