@@ -2,7 +2,7 @@
 
 The charts, by what they show: `rates.py` and `latency.py`, `histogram.py`, `grid.py`, `breakdown.py`, `spending.py`,
 `amplification.py`; single calls in `timeline.py`, a run over time in `history.py`, two sources in `comparison.py`, a
-decision in `pareto.py`. `style.py` says how all of them look and
+decision in `pareto.py`, a whole result on `page.py`. `style.py` says how all of them look and
 which figure they draw on, `scales.py` how a swept parameter becomes an axis or a legend. No chart calls `plt.show()`.
 Parameters are columns named by their path, such as `policy.retry.max_retries`.
 """
@@ -14,6 +14,7 @@ from llmlab.plots.grid import heatmap
 from llmlab.plots.histogram import latency_histogram
 from llmlab.plots.history import over_time
 from llmlab.plots.latency import latency_ecdf, latency_percentiles
+from llmlab.plots.page import report
 from llmlab.plots.pareto import pareto
 from llmlab.plots.rates import failure_rate
 from llmlab.plots.spending import time_spent
@@ -36,6 +37,7 @@ __all__ = [
     "outcomes",
     "over_time",
     "pareto",
+    "report",
     "retry_amplification",
     "time_spent",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from llmlab.analysis import metrics
 from llmlab.core.vocabulary import Fate
 from llmlab.plots.labels import calls_per_point, parameter_name, percent_ticks
-from llmlab.plots.scales import Scale
+from llmlab.plots.scales import MOST_BARS, Scale, bar_width
 from llmlab.plots.style import OUTCOMES, OutcomeStyle, chart, legend, nothing_to_show, titled
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def _counted(kind: Kind) -> str:
 
 def _draw_stack(ax: Axes, scale: Scale, shares: dict[str, Any]) -> None:
     places = np.arange(len(scale.values))
-    edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8 if len(places) <= 40 else 0}
-    width = 0.72 if len(places) <= 40 else 1.0
+    edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8 if len(places) <= MOST_BARS else 0}
+    width = bar_width(len(places))
     bottom = np.zeros(len(places))
     for word, heights in shares.items():
         style = OUTCOMES.get(word, _OTHER)
@@ -111,7 +111,7 @@ def _draw_stack(ax: Axes, scale: Scale, shares: dict[str, Any]) -> None:
 
 
 def _draw_total(ax: Axes, places: Any, failures: pd.DataFrame) -> None:
-    if len(places) > 40:
+    if len(places) > MOST_BARS:
         return
     rates = failures["failure_rate"].to_numpy()
     reach = [rates - failures["failure_rate_low"].to_numpy(), failures["failure_rate_high"].to_numpy() - rates]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _INCHES_OF_A_TICK = 0.36
 _CHARACTERS_OF_AN_INCH = 11
 _MOST_ROWS = 16  # ticks of a vertical axis
+MOST_BARS = 40
+"""With more bars than that they touch, and have no error bars."""
 
 
 class Scale(NamedTuple):
@@ -43,8 +45,8 @@ class Scale(NamedTuple):
     def of(cls, column: pd.Series[Any], *, side_by_side: bool = False) -> Scale:
         """Choose the scale for a column's values."""
         values = _distinct(column)
-        numeric = not side_by_side and _is_number(column) and not column.isna().any()
-        return cls(values, numeric, _is_number(column), numeric and wants_log(values))
+        numeric = not side_by_side and is_number(column) and not column.isna().any()
+        return cls(values, numeric, is_number(column), numeric and wants_log(values))
 
     def positions(self, column: pd.Series[Any]) -> NDArray[np.float64]:
         """Return where each value of a column stands."""
@@ -94,7 +96,7 @@ class Series(NamedTuple):
     def of(cls, column: pd.Series[Any], path: str, *, most: int = MAX_SERIES) -> Series:
         """Choose the series: all, or of too many numbers an even spread, or of too many words the first."""
         values = _distinct(column)
-        ordered = _is_number(column)
+        ordered = is_number(column)
         left_out = len(values) - most
         note = ""
         if left_out > 0:
@@ -113,6 +115,18 @@ def wants_log(values: Any) -> bool:
     """Say whether positive numbers span so much that a linear axis would crush the small ones."""
     numbers = np.asarray(values, dtype=np.float64)
     return len(numbers) > 2 and bool(numbers.min() > 0) and bool(numbers.max() / numbers.min() >= 50)
+
+
+def bar_width(count: int) -> float:
+    """Return how wide each of so many bars is that stand side by side; a single one does not fill the axes."""
+    if count > MOST_BARS:
+        return 1.0
+    return 0.72 if count > 1 else 0.3
+
+
+def is_number(column: pd.Series[Any]) -> bool:
+    """Say whether a column holds numbers, which booleans are not."""
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
 
 
 def latency_scale(ax: Axes, which: str, latencies: ArrayLike) -> float:
@@ -148,10 +162,6 @@ def _distinct(column: pd.Series[Any]) -> list[Any]:
 def _codes(column: pd.Series[Any], values: list[Any]) -> NDArray[np.int64]:
     places = {value_label(value): place for place, value in enumerate(values)}
     return np.array([places.get(value_label(value), -1) for value in column], dtype=np.int64)
-
-
-def _is_number(column: pd.Series[Any]) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
 
 
 def _is_sortable(column: pd.Series[Any]) -> bool:

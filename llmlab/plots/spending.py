@@ -12,7 +12,7 @@ from llmlab.analysis.groups import Groups
 from llmlab.analysis.means import means
 from llmlab.analysis.metrics import over_mask
 from llmlab.plots.labels import calls_per_point, parameter_name
-from llmlab.plots.scales import Scale
+from llmlab.plots.scales import MOST_BARS, Scale, bar_width
 from llmlab.plots.style import BLUE, ORANGE, OutcomeStyle, chart, legend, nothing_to_show, titled
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ SPENT: dict[str, OutcomeStyle] = {
     "late start": OutcomeStyle("#4d4d4d", "////"),
 }
 """What a call spends its time on, from the bottom of the stack, and its look."""
-
-_MOST_BARS = 40  # with more, they touch and have no error bars
 
 
 def time_spent(calls: pd.DataFrame, *, x: str, over: Over = "all", ax: Axes | None = None) -> Axes:
@@ -109,18 +107,18 @@ def _parts(calls: pd.DataFrame, x: str) -> dict[str, Any]:
 
 
 def _draw_stack(ax: Axes, places: Any, parts: dict[str, Any]) -> None:
-    few = len(places) <= _MOST_BARS
+    few = len(places) <= MOST_BARS
     edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8 if few else 0}
     bottom = np.zeros(len(places))
     for name, heights in parts.items():
         look = SPENT[name]
-        ax.bar(places, heights, 0.72 if few else 1.0, bottom, color=look.color, hatch=look.hatch, label=name, **edges)
+        ax.bar(places, heights, bar_width(len(places)), bottom, color=look.color, hatch=look.hatch, label=name, **edges)
         bottom = bottom + heights
 
 
 def _draw_total(ax: Axes, places: Any, table: pd.DataFrame) -> str:
-    if len(places) > _MOST_BARS:
-        return f"intervals are drawn for up to {_MOST_BARS} bars"
+    if len(places) > MOST_BARS:
+        return f"intervals are drawn for up to {MOST_BARS} bars"
     known = table["mean_high"].notna().to_numpy()
     mean, high = table["mean"].to_numpy()[known], table["mean_high"].to_numpy()[known]
     outlined: dict[str, Any] = {"path_effects": [withStroke(linewidth=3.5, foreground="white")]}  # on dark bars too

@@ -211,6 +211,17 @@ def nothing_to_show(ax: Axes, what: str) -> None:
     ax.text(0.5, 0.5, f"no {what} to show", transform=ax.transAxes, ha="center", va="center", fontsize=12, color=FAINT)
 
 
+def new_page(width: float, height: float) -> Figure:
+    """Make a figure for several axes, of so many inches, which its maker returns: a notebook displays it once."""
+    if _is_notebook():
+        import matplotlib.pyplot as plt  # noqa: PLC0415  # as below
+
+        figure = plt.figure(figsize=(width, height), layout="constrained", facecolor=STYLE["figure.facecolor"])
+        plt.close(figure)  # else the cell would display it as its value, and pyplot once more
+        return figure
+    return Figure(figsize=(width, height), layout="constrained", facecolor=STYLE["figure.facecolor"])
+
+
 def _new_figure(height: float) -> Figure:
     if _is_notebook():
         import matplotlib.pyplot as plt  # noqa: PLC0415  # only where its figures are shown; see the module's docstring
