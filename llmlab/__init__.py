@@ -62,9 +62,12 @@ if TYPE_CHECKING:
     from llmlab.core.settings import SettingsError
     from llmlab.core.vocabulary import FailureReason, Fate, FinishReason
     from llmlab.experiments.arrivals import BurstyArrivals, ConstantArrivals, PoissonArrivals, TraceArrivals
+    from llmlab.experiments.axes import LinearRange, LogRange, Values
+    from llmlab.experiments.conditions import Condition
     from llmlab.experiments.experiment import Experiment
     from llmlab.experiments.prompts import prompts
     from llmlab.experiments.rates import RateRamp, RateSteps
+    from llmlab.experiments.samples import Samples
     from llmlab.experiments.sweep import Sweep
     from llmlab.experiments.sweep_result import SweepResult
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
@@ -96,9 +99,12 @@ _HOME = {
     "llmlab.core.settings": ("SettingsError",),
     "llmlab.core.vocabulary": ("FailureReason", "Fate", "FinishReason"),
     "llmlab.experiments.arrivals": ("BurstyArrivals", "ConstantArrivals", "PoissonArrivals", "TraceArrivals"),
+    "llmlab.experiments.axes": ("LinearRange", "LogRange", "Values"),
+    "llmlab.experiments.conditions": ("Condition",),
     "llmlab.experiments.experiment": ("Experiment",),
     "llmlab.experiments.prompts": ("prompts",),
     "llmlab.experiments.rates": ("RateRamp", "RateSteps"),
+    "llmlab.experiments.samples": ("Samples",),
     "llmlab.experiments.sweep": ("Sweep",),
     "llmlab.experiments.sweep_result": ("SweepResult",),
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
@@ -125,6 +131,7 @@ __all__ = [
     "Client",
     "ClientPolicy",
     "ClosedLoop",
+    "Condition",
     "Constant",
     "ConstantArrivals",
     "Empirical",
@@ -143,7 +150,9 @@ __all__ = [
     "LLMRequest",
     "LLMResponse",
     "Layer",
+    "LinearRange",
     "LocalLLM",
+    "LogRange",
     "LoggingObserver",
     "Lognormal",
     "Message",
@@ -160,6 +169,7 @@ __all__ = [
     "RateSteps",
     "RetryPolicy",
     "SLO",
+    "Samples",
     "ServerModel",
     "SettingsError",
     "Sweep",
@@ -168,6 +178,7 @@ __all__ = [
     "TraceArrivals",
     "Uniform",
     "Usage",
+    "Values",
     "Window",
     "WithFaults",
     "preset",

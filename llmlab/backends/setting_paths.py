@@ -9,6 +9,7 @@ import copy
 import dataclasses
 from typing import Any
 
+from llmlab.backends.faults import FAULT_SHORTHANDS, Faults
 from llmlab.backends.kinds import as_backend, backend_settings
 from llmlab.core.client import AsyncClient
 from llmlab.core.settings import Settings, SettingsError, nearest, setting_names
@@ -46,15 +47,43 @@ def with_setting(value: Any, path: str, new: Any, *, whole: str = "") -> Any:
     return changed
 
 
+def setting_at(value: Any, path: str, *, whole: str = "") -> Any:
+    """Return the setting at this path; `None` where what it is part of is `None`.
+
+    Raises:
+        SettingsError: there is no such path.
+    """
+    name, _, rest = path.partition(".")
+    whole = whole or path
+    if value is None:
+        return None
+    faults = getattr(value, "faults", None)
+    if name in FAULT_SHORTHANDS and isinstance(faults, Faults):
+        value, name = faults, FAULT_SHORTHANDS[name]
+    if isinstance(value, tuple):
+        found = value[_place(value, name, whole)]
+    elif isinstance(value, Settings) and name not in type(value).model_fields:
+        raise SettingsError(f"there is no setting '{whole}': {_options(value, name)}")
+    elif not hasattr(value, name):
+        raise SettingsError(f"there is no setting '{whole}': a {type(value).__name__} has no attribute '{name}'")
+    else:
+        found = getattr(value, name)
+    return setting_at(found, rest, whole=whole) if rest else found
+
+
 def _with_entry(values: tuple[Any, ...], name: str, rest: str, new: Any, whole: str) -> tuple[Any, ...]:
     """Change one of several, such as a fallback's targets or a schedule's windows, which are numbered from 0."""
+    changed = list(values)
+    place = _place(values, name, whole)
+    changed[place] = with_setting(values[place], rest, new, whole=whole) if rest else new
+    return tuple(changed)
+
+
+def _place(values: tuple[Any, ...], name: str, whole: str) -> int:
     if not (name.isdecimal() and int(name) < len(values)):
         valid = ", ".join(map(str, range(len(values)))) or "none"
         raise SettingsError(f"there is no setting '{whole}': '{name}' is no number of an entry there; valid: {valid}")
-    changed = list(values)
-    place = int(name)
-    changed[place] = with_setting(values[place], rest, new, whole=whole) if rest else new
-    return tuple(changed)
+    return int(name)
 
 
 def _replaced(value: Settings, name: str, new: Any, whole: str) -> Settings:
@@ -62,8 +91,13 @@ def _replaced(value: Settings, name: str, new: Any, whole: str) -> Settings:
         new = as_backend(new) if name in backend_settings(value) else new
         changed: Settings = value.replace(**{name: new})
     except ValueError as error:
-        raise SettingsError(f"'{whole}' cannot be {new!r}: {error}") from None
+        raise SettingsError(f"'{whole}' cannot be {_brief(new)}: {error}") from None
     return changed
+
+
+def _brief(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"this {type(value).__name__}"
 
 
 def _options(value: Settings, name: str) -> str:

@@ -73,7 +73,8 @@ def _settings(value: Settings, path: str, complete: bool) -> dict[str, Any]:
         raise _refusal(value, path)
     fields = kind.model_fields
     names = [name for name in fields if complete or name in value.model_fields_set or _is_tag(fields[name])]
-    names.sort(key=lambda name: (not _is_tag(fields[name]), name))  # of one order, however the class is written
+    # Complete data are compared, so they are of one order however the class is written; a file is read by people.
+    names.sort(key=lambda name: (not _is_tag(fields[name]), name if complete else ""))
     return {name: plain_data(getattr(value, name), _join(path, name), complete=complete) for name in names}
 
 

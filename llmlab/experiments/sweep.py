@@ -1,59 +1,77 @@
-"""Many settings, run one after another: every combination of the values in a grid.
+"""Many settings, run one after another: every combination of the values in a grid, and more.
 
 A grid's key is the path of a setting inside the experiment (`"backend.timeout_probability"`,
 `"policy.retry.max_retries"`, `"workload.users"`); of several, such as a fallback's targets, it has the number, from 0
-(`"backend.targets.1.model"`). The same replicate has the same seed at every point, so all points
-meet the same chance and differences between them are differences of their settings (common random numbers).
+(`"backend.targets.1.model"`). The same replicate has the same seed at every point, so all points meet the same chance
+and differences between them are differences of their settings (common random numbers). What is swept over stands in
+`axes.py` and `samples.py`, how points come of it in `points.py`; `documents.py` reads and writes the files.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-import numpy as np
-import pandas as pd
 from pydantic import BeforeValidator, Field
 from tqdm.auto import tqdm
 
-from llmlab.backends.setting_paths import with_setting
+from llmlab.backends.setting_paths import setting_at, with_setting
 from llmlab.core.chance import derived
-from llmlab.core.settings import Settings
+from llmlab.core.plain_data import plain_data
+from llmlab.core.settings import Settings, SettingsError
+from llmlab.experiments.axes import Axes, Axis, Values, by_path_data
+from llmlab.experiments.conditions import Conditions
+from llmlab.experiments.documents import json_text, read_document, toml_text, write_document
 from llmlab.experiments.experiment import Experiment
+from llmlab.experiments.points import Tree, levels
+from llmlab.experiments.samples import Samples
 from llmlab.experiments.sweep_result import Run, SweepResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from llmlab.experiments.conditions import Condition
+
+MAX_RUNS = 10_000_000
+"""The most runs of a sweep: more is a slip of the pen."""
+_ALL_CHECKED = 10_000
+"""Up to so many points each is checked before anything runs: a third of a second."""
 
 
-def _as_plain(values: object) -> object:
-    """Take arrays and series, and turn NumPy's numbers into Python's, which settings and files understand."""
-    if isinstance(values, np.ndarray | pd.Series | pd.Index):
-        return tuple(values.tolist())
-    if isinstance(values, Iterable) and not isinstance(values, str | bytes | dict):
-        return tuple(value.item() if isinstance(value, np.generic) else value for value in values)
-    return values
+def _as_tuple(given: object) -> object:
+    """Take a single entry for a tuple of one."""
+    return (given,) if isinstance(given, Samples | dict) else given
 
 
 class Sweep(Settings):
     """An experiment under every combination of settings.
 
         Sweep(Experiment(), {"backend.timeout_probability": [0, 0.2], "policy.retry.max_retries": [0, 1, 2]}).run()
+        Sweep(base, {"workload.rate": LogRange(1, 100, num=5)}, replicates=3)
+        Sweep(base, zipped=[{"policy.max_concurrency": [2, 8], "backend.server.slots": [2, 8]}])
+        Sweep(base, samples=Samples("sobol", 64, {"workload.rate": LinearRange(1, 9), "policy.max_queue": [10, 100]}))
+
+    Grid, zipped lists and samples may be given together: the sweep is over all their combinations.
 
     Args:
         base: the experiment whose settings are changed; `None` is `Experiment()`.
-        grid: for each path the values to try.
+        grid: for each path the values to try: a list, a `LinearRange`, a `LogRange` or `Values`.
+        zipped: groups of settings whose values go together, the first with the first and so on.
+        samples: points drawn from ranges; see `Samples`.
+        where: conditions; points at which one does not hold are left out.
         replicates: runs of each point, with different seeds.
 
     Raises:
-        SettingsError: a path does not exist, a value is not valid there, or a list of values is empty.
+        SettingsError: a path does not exist, a value is not valid there, a list is empty, or no point is left.
     """
 
     base: Experiment = Experiment()
-    grid: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_as_plain)]] = Field(default_factory=dict)
+    grid: Axes = Field(default_factory=dict)
+    zipped: Annotated[tuple[Axes, ...], BeforeValidator(_as_tuple)] = ()
+    samples: Annotated[tuple[Samples, ...], BeforeValidator(_as_tuple)] = ()
+    where: Conditions = ()
     replicates: int = Field(default=1, ge=1)
 
     if not TYPE_CHECKING:
@@ -67,37 +85,121 @@ class Sweep(Settings):
         def __init__(
             self,
             base: Experiment | None = None,
-            grid: dict[str, Any] | None = None,
+            grid: Mapping[str, Any] | None = None,
             /,
             *,
+            zipped: Mapping[str, Any] | Iterable[Mapping[str, Any]] = (),
+            samples: Samples | Iterable[Samples] = (),
+            where: Condition | Iterable[Condition] = (),
             replicates: int = 1,
         ) -> None: ...
 
     def model_post_init(self, _context: Any) -> None:
-        """Check every value of the grid before anything runs."""
-        for path, values in self.grid.items():
-            if not values:
-                raise ValueError(f"grid: '{path}' has no values; give at least one")
-            for value in values:
-                with_setting(self.base, path, value)
+        """Check the points before anything runs."""
+        self.__dict__["grid"] = self._settled(self.grid)
+        self.__dict__["zipped"] = tuple(map(self._settled, self.zipped))
+        if "grid" in self.model_fields_set and not self.grid:
+            raise ValueError("grid is empty; name a setting with its values, or leave it out to run the base alone")
+        tree = self._tree
+        if tree.size * self.replicates > MAX_RUNS:
+            raise ValueError(f"this makes {tree.size * self.replicates:,} runs; at most {MAX_RUNS:,} are taken")
+        if tree.size <= _ALL_CHECKED:
+            if not self._point_count:
+                raise ValueError("where leaves no point; at least one must be left")
+            return
+        for part in tree.one_at_a_time():
+            for _ in part.points():
+                pass
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was given, as plain data; `Sweep(**data)` is an equal sweep.
+
+        What was left at its default stays out: some defaults depend on other settings, swept ones among them.
+
+        Raises:
+            SettingsError: it holds what no file can hold, such as a backend of your own; the message names it.
+        """
+        data: dict[str, Any] = {"base": plain_data(self.base, "base", complete=False)}
+        if self.grid:
+            data["grid"] = by_path_data(self.grid, "grid")
+        if self.zipped:
+            data["zipped"] = [by_path_data(axes, f"zipped.{number}") for number, axes in enumerate(self.zipped)]
+        if self.samples:
+            data["samples"] = [sample.to_dict() for sample in self.samples]
+        if self.where:
+            data["where"] = [plain_data(condition, "where", complete=False) for condition in self.where]
+        return data if self.replicates == 1 else {**data, "replicates": self.replicates}
+
+    def to_json(self) -> str:
+        """Return the sweep as the text of a JSON file; see `to_dict`."""
+        return json_text(self.to_dict())
+
+    def to_toml(self) -> str:
+        """Return the sweep as the text of a TOML file; see `to_dict`. `None` is written as `{ none = true }`."""
+        return toml_text(self.to_dict())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the sweep to a file, `.toml` or `.json`, which `Sweep.load` reads; an earlier one is replaced.
+
+        Raises:
+            SettingsError: it holds what no file can hold, or the file's name has another ending.
+            OSError: the file cannot be written.
+        """
+        return write_document(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a sweep from a file, `.toml` or `.json`. Nothing in the file is executed.
+
+        Raises:
+            SettingsError: the file cannot be read, or something in it is wrong; the message names file and setting.
+        """
+        data = read_document(path)
+        try:
+            return cls(**data)
+        except SettingsError as error:
+            raise SettingsError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+    def _settled(self, axes: Mapping[str, Axis]) -> dict[str, Axis]:
+        """Return axes whose tables and lists have become the settings that they describe, as in a file of Python."""
+        return {path: _mapped(axis, partial(self._setting, path)) for path, axis in axes.items()}
+
+    def _setting(self, path: str, value: Any) -> Any:
+        if not isinstance(value, dict | list | tuple):
+            return value
+        try:
+            return setting_at(with_setting(self.base, path, value), path)
+        except SettingsError:  # it is valid at some points only, or nowhere; the check of all points will tell
+            return value
+
+    @cached_property
+    def _tree(self) -> Tree:
+        found = levels(self.grid, self.zipped, self.samples)
+        named = [*self.grid, *(path for group in self.zipped for path in group)]
+        return Tree(
+            self.base, found, self.where, tuple(dict.fromkeys([*named, *(p for s in self.samples for p in s.over)]))
+        )
+
+    @cached_property
+    def _point_count(self) -> int:
+        tree = self._tree
+        return sum(1 for _ in tree.points()) if tree.conditional or tree.size <= _ALL_CHECKED else tree.size
+
+    @property
+    def parameters(self) -> list[str]:
+        """The paths of the swept settings, in order."""
+        return list(self._tree.paths)
 
     def __len__(self) -> int:
         """The number of runs: points times replicates."""
-        count = self.replicates
-        for values in self.grid.values():
-            count *= len(values)
-        return count
+        return self._point_count * self.replicates
 
     def runs(self) -> Iterator[tuple[dict[str, Any], int, Experiment]]:
         """Iterate over the runs: swept settings, replicate (from 0), and the experiment to run."""
-        for combination in itertools.product(*self.grid.values()):
-            settings = dict(zip(self.grid, combination, strict=True))
-            point = self.base
-            for path, value in settings.items():
-                point = with_setting(point, path, value)
-            for replicate in range(self.replicates):
-                seed = point.seed if replicate == 0 else derived(point.seed, replicate)
-                yield settings, replicate, point.replace(seed=seed)
+        for settings, point in self._tree.points():
+            yield settings, 0, point
+            for replicate in range(1, self.replicates):
+                yield settings, replicate, point.replace(seed=derived(point.seed, replicate))
 
     def run(self, *, progress: bool = True) -> SweepResult:
         """Run all points and return their events as data frames.
@@ -126,8 +228,17 @@ class Sweep(Settings):
             except KeyboardInterrupt:
                 if not runs:
                     raise
-        return SweepResult(list(self.grid), runs, planned=len(self))
+        return SweepResult(self.parameters, runs, planned=len(self))
 
     async def run_async(self, *, progress: bool = True) -> SweepResult:
         """Run all points in another thread, while this event loop goes on with other work."""
         return await asyncio.to_thread(self.run, progress=progress)
+
+
+def _mapped(axis: Axis, change: Callable[[Any], Any]) -> Axis:
+    if isinstance(axis, tuple):
+        return tuple(map(change, axis))
+    if isinstance(axis, Values):
+        changed: Values = axis.replace(values=tuple(map(change, axis.values)))
+        return changed
+    return axis

@@ -10,6 +10,7 @@ from llmlab import (
     BurstyArrivals,
     ClientPolicy,
     ClosedLoop,
+    Condition,
     Constant,
     Empirical,
     Experiment,
@@ -19,8 +20,10 @@ from llmlab import (
     Faults,
     FinishReason,
     Layer,
+    LinearRange,
     LLMRequest,
     Lognormal,
+    LogRange,
     MockBackend,
     OllamaBackend,
     OpenLoop,
@@ -29,10 +32,13 @@ from llmlab import (
     RateRamp,
     RateSteps,
     RetryPolicy,
+    Samples,
     ServerModel,
+    Sweep,
     TraceArrivals,
     Uniform,
     Usage,
+    Values,
     Window,
     WithFaults,
     preset,
@@ -147,3 +153,31 @@ policies = st.one_of(
     st.sampled_from([preset("openai"), preset("aws-standard"), preset("grpc")]),
 )
 experiments = st.builds(Experiment, backend=backends, policy=policies, workload=workloads, seed=st.integers())
+
+axes_by_path = {
+    "policy.retry.max_retries": st.lists(st.integers(0, 9), min_size=1, max_size=3)
+    | st.builds(lambda high, num: LinearRange(0, high, num, whole=True), st.integers(1, 9), st.integers(2, 4)),
+    "policy.attempt_timeout": st.lists(st.none() | seconds, min_size=1, max_size=3)
+    | st.builds(lambda low, num: LogRange(low, 2.5, num), st.floats(0.01, 1), st.integers(2, 4)),
+    "policy.max_queue": st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=2).map(
+        lambda values: Values(values, only_if=Condition("policy.retry.max_retries", ">", 1))
+    ),
+    "policy.rate_limit": st.lists(st.none() | st.builds(RateLimit, requests=seconds), min_size=1, max_size=2),
+    "workload.requests": st.lists(requests, min_size=1, max_size=2),
+}
+sampled = st.builds(
+    lambda method, low, seed: Samples(method, 2, {"policy.timeouts.connect": LinearRange(low, 3)}, seed=seed),
+    st.sampled_from(["sobol", "latin_hypercube", "random"]),
+    st.floats(0.1, 1),
+    st.integers(0, 2**80),
+)
+sweeps = st.builds(
+    lambda base, grid, zipped, samples, **rest: Sweep(base, grid or None, zipped=zipped, samples=samples, **rest),
+    experiments,
+    st.fixed_dictionaries({}, optional=axes_by_path),
+    st.sampled_from([(), {"seed": [1, 2], "policy.total_timeout": [3.5, None]}]),
+    st.none().map(lambda _: ()) | sampled,
+    where=st.sampled_from([(), Condition("seed", "!=", 2**70)]),
+    replicates=st.integers(1, 3),
+)
+"""Sweeps over experiments, of every form of axis."""

@@ -63,12 +63,16 @@ def test_any_setting_is_reached_by_its_path_and_nothing_else_changes(path, value
         ({"polcy.max_concurrency": [1]}, "Experiment has no 'polcy'; did you mean 'policy'?"),
         ({"policy.rate_limit.requests": [1]}, "what it is part of is None; sweep that as a whole"),
         ({"backend.timeout_probability": [0.1, 2]}, "'backend.timeout_probability' cannot be 2: timeout_probability"),
-        ({"policy.retry.max_retries": []}, "'policy.retry.max_retries' has no values; give at least one"),
+        ({"policy.retry.max_retries": []}, "grid.policy.retry.max_retries: has no values; give at least one"),
         ({"workload.rate": [1]}, "ClosedLoop has no setting 'rate'"),
         ({"backend.latency.median.x": [1]}, "a float has no attribute 'x'"),
         ({"": [1]}, "''"),
-        ({"backend.model": "abc"}, "must be a valid tuple, got 'abc'"),
-        ({"backend.seed": 5}, "must be a valid tuple, got 5"),
+        (
+            {"backend.model": "abc"},
+            "grid.backend.model must be a list of values, or one of LinearRange, LogRange and Values, got 'abc'",
+        ),
+        ({"backend.seed": 5}, "LogRange and Values, got 5"),
+        ({}, "grid is empty; name a setting with its values, or leave it out"),
     ],
 )
 def test_wrong_paths_and_values_are_refused_before_anything_runs(grid, message):
