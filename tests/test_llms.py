@@ -90,7 +90,7 @@ def test_a_failure_is_a_value_with_a_reason():
         ({"faults": 3}, "faults must be a"),
         (
             {"script": ["tmeout"]},
-            "script: 'tmeout' is no Answer, no AttemptFailure and none of timeout, connection_error",
+            "script.0: 'tmeout' is no Answer, no AttemptFailure and none of timeout, connection_error",
         ),
         ({"script": "timeout"}, "script must be a valid tuple, got 'timeout'"),
         ({"text": 5}, "text must be a str or a function of the request, got a int"),

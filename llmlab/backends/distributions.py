@@ -111,8 +111,8 @@ def _constant(value: object) -> object:
     raise ValueError(f"must be a number or a distribution ({kinds}), got a {type(value).__name__}")
 
 
+_Kinds = Annotated[Constant | Uniform | Exponential | Lognormal | Empirical, Field(discriminator="kind")]
 Distribution = Annotated[
-    Annotated[Constant | Uniform | Exponential | Lognormal | Empirical, Field(discriminator="kind")],
-    BeforeValidator(_constant),
+    _Kinds, BeforeValidator(_constant, json_schema_input_type=Annotated[float, Field(ge=0)] | _Kinds)
 ]
 """Any of the distributions; a number means `Constant`."""

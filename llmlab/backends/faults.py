@@ -71,7 +71,9 @@ class Faults(Settings):
     invalid_json: float = _probability(FaultKind.INVALID_JSON)
     wrong_schema: float = _probability(FaultKind.WRONG_SCHEMA)
     refusal: float = _probability(FaultKind.REFUSAL)
-    schedule: Annotated[tuple[Scheduled, ...], BeforeValidator(as_schedule)] = ()
+    schedule: Annotated[
+        tuple[Scheduled, ...], BeforeValidator(as_schedule, json_schema_input_type=tuple[Scheduled, ...] | Scheduled)
+    ] = ()
     """`Window`, `Burst` and `Ramp` entries: faults that come and go."""
     retry_after: float | None = Field(default=None, ge=0)
     retry_after_with: tuple[Kind, ...] = (FaultKind.RATE_LIMIT, FaultKind.OVERLOAD)

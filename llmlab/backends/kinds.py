@@ -54,6 +54,11 @@ def as_backend(given: Any) -> Any:
     return BACKENDS[kind](**settings)
 
 
+def backend_setting(kind: str) -> str | None:
+    """Return the name of the setting that holds other backends, of a backend of this kind; `None` if there is none."""
+    return _BEHIND.get(kind)
+
+
 def backend_settings(value: Any) -> frozenset[str]:
     """Return the names of the settings of a backend that hold other backends."""
     behind = _BEHIND.get(getattr(value, "kind", ""))

@@ -12,14 +12,14 @@ import json
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
-from pydantic import AfterValidator, Field, PrivateAttr, SkipValidation, model_validator
+from pydantic import Field, PrivateAttr, SkipValidation, WithJsonSchema, model_validator
 
 from llmlab.backends.distributions import Distribution, Lognormal
 from llmlab.backends.fault_effects import met, met_nothing, timing
 from llmlab.backends.faults import FAULT_SHORTHANDS, SPOILS_THE_ANSWER, FaultKind, Faults
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.schema_example import schema_example
-from llmlab.backends.script import ANSWER, script_entries
+from llmlab.backends.script import ANSWER, Entry
 from llmlab.backends.served_mock import ServedMock
 from llmlab.backends.server_model import ServerModel
 from llmlab.backends.waiting import wait_until
@@ -68,10 +68,10 @@ class MockBackend(Settings):
     seed: int = 0
     """Fixes every draw."""
     model: str = "mock"
-    text: Annotated[str | Any, SkipValidation] = _TEXT
+    text: Annotated[str | Any, SkipValidation, WithJsonSchema({"type": "string"})] = _TEXT
     """What it answers, or a function of the request that gives it; a `response_format` gets the simplest fitting JSON
     instead."""
-    script: Annotated[tuple[Any, ...], AfterValidator(script_entries)] = ()
+    script: tuple[Entry, ...] = ()
     """What the first attempts of every call meet, in order: a fault's name, `"answer"`, or an `Answer` or
     `AttemptFailure`."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import httpx
 from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from llmlab.backends.ollama_host import parse_host
 from llmlab.backends.ollama_session import OllamaSession, OllamaStream, Target
@@ -90,7 +91,7 @@ class OllamaBackend(Settings):
     options: dict[str, Any] = Field(default_factory=dict)
     keep_alive: float | str | None = None
     endpoint: Literal["auto", "generate", "chat"] = "auto"
-    http_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    http_client: SkipJsonSchema[httpx.AsyncClient | None] = Field(default=None, exclude=True, repr=False)
 
     _sessions: _Sessions = PrivateAttr(default_factory=_Sessions)
 

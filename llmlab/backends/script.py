@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema
 
 from llmlab.backends.fault_kinds import FaultKind
 from llmlab.core.backend import Answer, AttemptFailure
@@ -15,13 +17,21 @@ ANSWER = "answer"
 """In a script: answer, whatever the probabilities say."""
 
 
+_TOKENS = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+_USAGE = {
+    "type": "object",
+    "properties": {"input_tokens": _TOKENS, "output_tokens": _TOKENS},
+    "additionalProperties": False,
+}
+
+
 class ScriptedAnswer(Settings):
     """An `Answer` as a table."""
 
     kind: Literal["answer"] = "answer"
     text: str
     model: str = ""
-    usage: Usage = Usage()
+    usage: Annotated[Usage, WithJsonSchema(_USAGE)] = Usage()
     finish_reason: FinishReason = FinishReason.STOP
     time_to_first_token: float | None = None
 
@@ -45,16 +55,7 @@ _KINDS: dict[str, tuple[type[Settings], type[Answer | AttemptFailure]]] = {
 }
 
 
-def script_entries(given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a script, with entries made from tables where they are given so.
-
-    Raises:
-        ValueError: an entry is none.
-    """
-    return tuple(_entry(one) for one in given)
-
-
-def _entry(given: Any) -> Any:
+def _as_entry(given: Any) -> Any:
     if isinstance(given, Mapping):
         kind = given.get("kind")
         if kind not in _KINDS:
@@ -66,3 +67,10 @@ def _entry(given: Any) -> Any:
     if not isinstance(given, Answer | AttemptFailure) and given not in valid:
         raise ValueError(f"{given!r} is no Answer, no AttemptFailure and none of {', '.join(valid)}")
     return given
+
+
+Entry = Annotated[
+    Any,
+    BeforeValidator(_as_entry, json_schema_input_type=FaultKind | Literal["answer"] | ScriptedAnswer | ScriptedFailure),
+]
+"""A fault's name, `"answer"`, an `Answer` or an `AttemptFailure`; in a file these two are tables."""

@@ -97,7 +97,9 @@ class ServerModel(Settings):
     limit_burst: float = Field(default=60.0, gt=0)
     """How many seconds' worth of both limits may be used at once after a quiet time (the token bucket's size)."""
 
-    outages: Annotated[tuple[Outage, ...], BeforeValidator(_as_tuple)] = ()
+    outages: Annotated[
+        tuple[Outage, ...], BeforeValidator(_as_tuple, json_schema_input_type=tuple[Outage, ...] | Outage)
+    ] = ()
     """When the server does no work."""
     record_every: float | None = Field(default=0.0, ge=0)
     """At most one row of the server's own view per this many seconds; 0 is every change, `None` is no view."""

@@ -78,9 +78,12 @@ class LLMRequest(Settings):
     messages: tuple[Message, ...] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0)
-    stop: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
+    stop: (
+        Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | tuple[str, ...])] | None
+    ) = None
     response_format: Annotated[
-        Literal["json"] | dict[str, Any] | type[BaseModel] | None, BeforeValidator(_as_response_format)
+        Literal["json"] | dict[str, Any] | type[BaseModel] | None,
+        BeforeValidator(_as_response_format, json_schema_input_type=Literal["json"] | dict[str, Any] | None),
     ] = None
     seed: int | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)

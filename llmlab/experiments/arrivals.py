@@ -190,8 +190,9 @@ def _as_arrivals(value: object) -> object:
     return value
 
 
+_Kinds = Annotated[PoissonArrivals | ConstantArrivals | BurstyArrivals | TraceArrivals, Field(discriminator="kind")]
 Arrivals = Annotated[
-    Annotated[PoissonArrivals | ConstantArrivals | BurstyArrivals | TraceArrivals, Field(discriminator="kind")],
-    BeforeValidator(_as_arrivals),
+    _Kinds,
+    BeforeValidator(_as_arrivals, json_schema_input_type=Literal["poisson", "constant", "bursty"] | _Kinds),
 ]
 """Any of them; a text is a kind with its defaults."""

@@ -95,5 +95,8 @@ def _as_conditions(given: object) -> object:
     return (given,) if isinstance(given, Condition | dict) else given
 
 
-Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_as_conditions)]
+Conditions = Annotated[
+    tuple[Condition, ...],
+    BeforeValidator(_as_conditions, json_schema_input_type=tuple[Condition, ...] | Condition),
+]
 """Conditions that must all hold; a single one may stand alone."""

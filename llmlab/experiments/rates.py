@@ -192,8 +192,9 @@ def _as_rate(value: object) -> object:
     return number
 
 
+_OverTime = Annotated[RateRamp | RateSteps, Field(discriminator="kind")]
 Rate = Annotated[
-    float | Annotated[RateRamp | RateSteps, Field(discriminator="kind")],
-    BeforeValidator(_as_rate),
+    float | _OverTime,
+    BeforeValidator(_as_rate, json_schema_input_type=Annotated[float, Field(gt=0)] | _OverTime),
 ]
 """A rate: calls per second (more than 0), or how they change over time."""

@@ -26,6 +26,7 @@ from llmlab.experiments.documents import json_text, read_document, toml_text, wr
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.points import Tree, levels
 from llmlab.experiments.samples import Samples
+from llmlab.experiments.schema import sweep_schema
 from llmlab.experiments.sweep_result import Run, SweepResult
 
 if TYPE_CHECKING:
@@ -69,8 +70,10 @@ class Sweep(Settings):
 
     base: Experiment = Experiment()
     grid: Axes = Field(default_factory=dict)
-    zipped: Annotated[tuple[Axes, ...], BeforeValidator(_as_tuple)] = ()
-    samples: Annotated[tuple[Samples, ...], BeforeValidator(_as_tuple)] = ()
+    zipped: Annotated[tuple[Axes, ...], BeforeValidator(_as_tuple, json_schema_input_type=tuple[Axes, ...] | Axes)] = ()
+    samples: Annotated[
+        tuple[Samples, ...], BeforeValidator(_as_tuple, json_schema_input_type=tuple[Samples, ...] | Samples)
+    ] = ()
     where: Conditions = ()
     replicates: int = Field(default=1, ge=1)
 
@@ -159,6 +162,11 @@ class Sweep(Settings):
             return cls(**data)
         except SettingsError as error:
             raise SettingsError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON schema of the files that `Sweep.load` reads, for editors and other programs."""
+        return sweep_schema(cls, Experiment)
 
     def _settled(self, axes: Mapping[str, Axis]) -> dict[str, Axis]:
         """Return axes whose tables and lists have become the settings that they describe, as in a file of Python."""

@@ -34,7 +34,13 @@ def _as_requests(value: object) -> object:
     return given
 
 
-Requests = Annotated[tuple[LLMRequest, ...], Field(min_length=1), BeforeValidator(_as_requests)]
+Requests = Annotated[
+    tuple[LLMRequest, ...],
+    Field(min_length=1),
+    BeforeValidator(
+        _as_requests, json_schema_input_type=str | Annotated[tuple[str | LLMRequest, ...], Field(min_length=1)]
+    ),
+]
 _HELLO = (LLMRequest(prompt="Tell me something that I do not know about retries."),)
 
 
