@@ -64,16 +64,21 @@ def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def codes_and_words(column: pa.ChunkedArray, known: tuple[str, ...] = ()) -> tuple[NDArray[np.int16], list[str]]:
-    """Return a column of words as codes (-1 for nothing) and what they stand for: the known words, then any others."""
+    """Return a column of words as codes (-1 for nothing) and the words: those known, then others as they appear."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     column = column.unify_dictionaries()
     found = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
-    words = list(dict.fromkeys([*known, *found]))
-    place = {word: code for code, word in enumerate(words)}
-    translated = np.array([*(place[word] for word in found), -1], dtype=np.int16)  # the last, at -1, is for nothing
     parts = [np.asarray(chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)) for chunk in column.chunks]
-    return translated[_joined(parts, np.int64)], words
+    codes = _joined(parts, np.int64)
+    words = list(known)
+    if not set(found) <= set(known):
+        present, first = np.unique(codes, return_index=True)
+        appearing = (found[code] for code in present[np.argsort(first)] if code >= 0)
+        words = list(dict.fromkeys([*known, *appearing]))
+    place = {word: code for code, word in enumerate(words)}
+    translated = [place.get(word, -1) for word in found]
+    return np.array([*translated, -1], dtype=np.int16)[codes], words  # the last, at -1, is for nothing
 
 
 def _joined(parts: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:

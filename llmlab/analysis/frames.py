@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from llmlab.analysis.arrow import arrow_table, codes_and_words, numbers
 from llmlab.backends.server_view import SERVER_COLUMNS
 from llmlab.core.event_log import ColumnTable
 from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, Column
 from llmlab.core.vocabulary import Fate
 
 if TYPE_CHECKING:
-    from array import array
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from llmlab.backends.server_view import ServerView
     from llmlab.core.event_log import EventLog
@@ -44,34 +45,38 @@ DERIVED_CALL_COLUMNS: tuple[Column, ...] = (
 _DTYPES = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
 
 
-def attempts_frame(log: EventLog) -> pd.DataFrame:
-    """Return the attempts that a log holds, in the order in which they ended.
+def attempts_frame(events: EventLog | pa.Table) -> pd.DataFrame:
+    """Return the attempts that a log or an Arrow table of attempts holds, in the order in which they stand there.
 
     Columns: `ATTEMPT_COLUMNS`, then `DERIVED_ATTEMPT_COLUMNS`. The frame is a copy: it does not grow with the log.
     """
-    columns = _columns(log.attempt_table)
+    table = events if isinstance(events, pa.Table) else arrow_table([events.attempt_table])
+    columns = _columns(table, ATTEMPT_COLUMNS)
     columns["latency_s"] = columns["ended_at_s"] - columns["started_at_s"]
     columns["answered"] = columns["reason"].codes < 0
     return pd.DataFrame(columns, copy=False)
 
 
-def calls_frame(log: EventLog) -> pd.DataFrame:
-    """Return the calls that a log holds, in the order in which they ended.
+def calls_frame(events: EventLog | pa.Table) -> pd.DataFrame:
+    """Return the calls that a log or an Arrow table of calls holds, in the order in which they stand there.
 
     Columns: `CALL_COLUMNS`, then `DERIVED_CALL_COLUMNS`. The frame is a copy: it does not grow with the log.
     """
-    columns = _columns(log.call_table)
+    table = events if isinstance(events, pa.Table) else arrow_table([events.call_table])
+    columns = _columns(table, CALL_COLUMNS)
     columns["latency_s"] = columns["ended_at_s"] - columns["arrived_at_s"]
     columns["answered"] = columns["fate"].codes == list(Fate).index(Fate.ANSWERED)
     return pd.DataFrame(columns, copy=False)
 
 
-def server_frame(view: ServerView | None) -> pd.DataFrame:
+def server_frame(view: ServerView | pa.Table | None) -> pd.DataFrame:
     """Return a simulated server's own view, in order of time: each row holds until the next row's time.
 
     Columns: `SERVER_COLUMNS`. The frame is a copy, and has no rows where there is no view.
     """
-    return pd.DataFrame(_columns(ColumnTable(SERVER_COLUMNS) if view is None else view.table()), copy=False)
+    if not isinstance(view, pa.Table):
+        view = arrow_table([ColumnTable(SERVER_COLUMNS) if view is None else view.table()])
+    return pd.DataFrame(_columns(view, SERVER_COLUMNS), copy=False)
 
 
 def concat_frames(
@@ -99,7 +104,7 @@ def concat_frames(
         return whole
     columns = _parameter_values(list(parameters), parts)
     repeats = [len(part) for part in parts]
-    constants = {name: _constant_column(values).repeat(repeats) for name, values in columns.items()}
+    constants = {name: parameter_column(values).repeat(repeats) for name, values in columns.items()}
     return pd.concat([pd.DataFrame(constants, index=whole.index), whole], axis="columns")
 
 
@@ -110,6 +115,21 @@ def parameter_columns(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame.columns if name not in known]
 
 
+def parameter_column(values: Sequence[object]) -> Any:
+    """Return settings, one for each run, as an array or a categorical; see `concat_frames` for what becomes of each."""
+    if all(isinstance(value, bool | np.bool_) for value in values):
+        return np.array(values, dtype=np.bool_)
+    numbers = [value for value in values if isinstance(value, int | float | np.number) and not isinstance(value, bool)]
+    if len(numbers) == len(values):
+        return np.array(numbers)
+    if all(value is None for value in values if not isinstance(value, int | float | np.number)) and numbers:
+        return np.array(values, dtype=np.float64)
+    texts = [None if value is None else str(value) for value in values]
+    words = list(dict.fromkeys(text for text in texts if text is not None))
+    codes = {None: -1} | {word: code for code, word in enumerate(words)}
+    return pd.Categorical.from_codes([codes[text] for text in texts], categories=pd.Index(words, dtype="str"))
+
+
 def dtype_of(column: Column) -> np.dtype[Any] | pd.CategoricalDtype:
     """Return the pandas type of a declared column; an open vocabulary gets a categorical type without categories."""
     if column.kind == "word":
@@ -117,17 +137,15 @@ def dtype_of(column: Column) -> np.dtype[Any] | pd.CategoricalDtype:
     return _DTYPES[column.kind]
 
 
-def _columns(table: ColumnTable) -> dict[str, Any]:
-    arrays, words = table.arrays(), table.words()
-    return {column.name: _column(column, arrays[column.name], words.get(column.name)) for column in table.columns}
+def _columns(table: pa.Table, declared: tuple[Column, ...]) -> dict[str, Any]:
+    return {column.name: _column(column, table[column.name]) for column in declared}
 
 
-def _column(column: Column, stored: array[Any], words: list[str] | None) -> Any:
+def _column(column: Column, stored: pa.ChunkedArray) -> Any:
     # Copied for two reasons: the log's array cannot grow while numpy looks into it, and the frame is the user's own.
-    if words is None:
-        dtype = _DTYPES[column.kind]
-        return np.frombuffer(stored, dtype=stored.typecode).astype(dtype) if stored else np.empty(0, dtype)
-    codes = np.frombuffer(stored, dtype=np.int16) if stored else np.empty(0, np.int16)
+    if column.kind != "word":
+        return numbers(stored).astype(_DTYPES[column.kind], copy=False)
+    codes, words = codes_and_words(stored, tuple(map(str, column.words)))
     small: Any = codes.astype(np.int8 if len(words) <= np.iinfo(np.int8).max else np.int16)
     return pd.Categorical.from_codes(small, dtype=_dtype_of_words(tuple(words)), validate=False)
 
@@ -167,17 +185,3 @@ def _parameter_values(parameters: list[Mapping[str, object]], parts: list[pd.Dat
     if taken:
         raise ValueError(f"the frames already have the columns {taken}; parameters need names of their own")
     return {name: [mapping[name] for mapping in parameters] for name in names}
-
-
-def _constant_column(values: list[object]) -> Any:
-    if all(isinstance(value, bool | np.bool_) for value in values):
-        return np.array(values, dtype=np.bool_)
-    numbers = [value for value in values if isinstance(value, int | float | np.number) and not isinstance(value, bool)]
-    if len(numbers) == len(values):
-        return np.array(numbers)
-    if all(value is None for value in values if not isinstance(value, int | float | np.number)) and numbers:
-        return np.array(values, dtype=np.float64)
-    texts = [None if value is None else str(value) for value in values]
-    words = list(dict.fromkeys(text for text in texts if text is not None))
-    codes = {None: -1} | {word: code for code, word in enumerate(words)}
-    return pd.Categorical.from_codes([codes[text] for text in texts], categories=pd.Index(words, dtype="str"))

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from llmlab.core.messages import LLMFailure, LLMResponse
 
 
+OUTERMOST = "client"
+"""The name in events of a client that was given none: no client inside it has the same."""
+
+
 class AsyncClient:
     """Calls a backend by a policy.
 
@@ -60,7 +64,7 @@ class AsyncClient:
         observers: Iterable[Observer] = (),
         seed: int | None = None,
         state: ClientState | None = None,
-        layer: str = "client",
+        layer: str = OUTERMOST,
     ) -> None:
         if not callable(getattr(backend, "attempt", None)):
             raise TypeError(f"a backend needs a method `async def attempt(...)`; {type(backend).__name__} has none")

@@ -27,7 +27,8 @@ from llmlab.core.event_log import EventLog
 from llmlab.core.plain_data import canonical_json, plain_data
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import Settings, SettingsError
-from llmlab.experiments.sweep_result import Run, RunLog, SweepResult
+from llmlab.experiments.runs import Run, RunLog
+from llmlab.experiments.sweep_result import SweepResult
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
 from llmlab.sync import LoopThread
 

@@ -25,9 +25,10 @@ from llmlab.experiments.conditions import Conditions
 from llmlab.experiments.documents import json_text, read_document, toml_text, write_document
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.points import Tree, levels
+from llmlab.experiments.runs import Run
 from llmlab.experiments.samples import Samples
 from llmlab.experiments.schema import sweep_schema
-from llmlab.experiments.sweep_result import Run, SweepResult
+from llmlab.experiments.sweep_result import SweepResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

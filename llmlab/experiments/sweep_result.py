@@ -1,43 +1,30 @@
-"""What a sweep brought: its events as data frames, made on first use."""
+"""What a sweep brought: its events as data frames, Arrow tables and SQL, made when asked.
+
+Whether the events are in memory (`Sweep.run()`) or in a store makes no difference to what is returned. Look next at
+`run_tables.py`, which reads them.
+"""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from llmlab.analysis.frames import attempts_frame, calls_frame, concat_frames, server_frame
-from llmlab.analysis.layers import layers_inside, of_layer
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmlab.analysis.frames import attempts_frame, calls_frame, server_frame
 from llmlab.analysis.summaries import HEADLINE, summary
+from llmlab.core.client import OUTERMOST
+from llmlab.experiments.event_sql import query
+from llmlab.experiments.run_tables import Events, EventsInMemory, EventsInStore, Labels, read_rows
+from llmlab.experiments.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import os
+    from collections.abc import Callable, Mapping, Sequence
 
-    import pandas as pd
-
-    from llmlab.backends.server_view import ServerView
-    from llmlab.core.event_log import EventLog
-
-
-class RunLog(NamedTuple):
-    """What one run recorded.
-
-    `started_at_s` is when it began, on its loop's clock; `wall_s` how long it took, in real seconds; `server` is the
-    simulated server's own view, where there is one.
-    """
-
-    log: EventLog
-    started_at_s: float
-    wall_s: float
-    server: ServerView | None = None
-
-
-class Run(NamedTuple):
-    """One run of a sweep: the swept settings, the replicate (from 0), the seed, and what was recorded."""
-
-    settings: dict[str, Any]
-    replicate: int
-    seed: int
-    record: RunLog
+    from llmlab.experiments.runs import Run
 
 
 class SweepResult:
@@ -53,12 +40,34 @@ class SweepResult:
     """
 
     def __init__(
-        self, parameters: Sequence[str], runs: Sequence[Run], *, planned: int, layer: str | None = None
+        self,
+        parameters: Sequence[str],
+        runs: Sequence[Run],
+        *,
+        planned: int,
+        store: Store | None = None,
+        layer: str = OUTERMOST,
     ) -> None:
+        """Take the finished runs: with their records, or with their keys in a store."""
         self.parameters = list(parameters)
         self.runs = list(runs)
         self.planned = planned
+        self._store = store
         self._layer = layer
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SweepResult:
+        """Return what is in a store of the sweep that was last begun there. Reads no events before they are asked for.
+
+        Raises:
+            SettingsError: there is no store, or no sweep was begun in it.
+            OSError: it cannot be read.
+        """
+        store = Store(path, create=False)
+        index = store.last_index()
+        found = store.read().found
+        runs = [run for run in index.runs if run.key in found]
+        return cls(index.parameters, runs, planned=len(index.runs), store=store)
 
     @property
     def interrupted(self) -> bool:
@@ -68,7 +77,8 @@ class SweepResult:
     @cached_property
     def layers(self) -> list[str]:
         """The names of the clients inside the outermost one, from whose attempts theirs are made."""
-        return list(dict.fromkeys(name for run in self.runs for name in layers_inside(run.record.log)))
+        calls, _ = read_rows(self._events, self._labels, "calls", ["layer"])
+        return [name for name in pc.unique(calls["layer"]).to_pylist() if name != OUTERMOST]
 
     def layer(self, name: str) -> SweepResult:
         """Return this result as a client inside saw it: its calls, its attempts, their summary.
@@ -80,7 +90,9 @@ class SweepResult:
         """
         if name not in self.layers:
             raise KeyError(f"no layer '{name}' has made calls; those that have: {', '.join(self.layers) or 'none'}")
-        return SweepResult(self.parameters, self.runs, planned=self.planned, layer=name)
+        inside = SweepResult(self.parameters, self.runs, planned=self.planned, store=self._store, layer=name)
+        inside.__dict__.update(_events=self._events, _labels=self._labels)  # made once
+        return inside
 
     @cached_property
     def attempts(self) -> pd.DataFrame:
@@ -88,7 +100,7 @@ class SweepResult:
 
         Times are in seconds since the run's start.
         """
-        return self._frame(attempts_frame)
+        return self._frame("attempts", attempts_frame)
 
     @cached_property
     def calls(self) -> pd.DataFrame:
@@ -96,7 +108,7 @@ class SweepResult:
 
         Times are in seconds since the run's start.
         """
-        return self._frame(calls_frame)
+        return self._frame("calls", calls_frame)
 
     @cached_property
     def server(self) -> pd.DataFrame:
@@ -104,20 +116,63 @@ class SweepResult:
 
         A row holds until the next one of its run. There are no rows of a run without a `ServerModel`.
         """
-        return concat_frames([server_frame(run.record.server) for run in self.runs], self._labels())
+        return self._frame("server", server_frame)
 
-    def _frame(self, make: Callable[[EventLog], pd.DataFrame]) -> pd.DataFrame:
-        frames = []
-        for run in self.runs:
-            frame = of_layer(make(run.record.log), run.record.log, self._layer)
-            if run.record.started_at_s:
-                clocks = [name for name in frame.columns if name.endswith("_at_s")]
-                frame[clocks] -= run.record.started_at_s
-            frames.append(frame)
-        return concat_frames(frames, self._labels())
+    def to_arrow(
+        self,
+        table: str = "attempts",
+        *,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, object] | None = None,
+    ) -> pa.Table:
+        """Return events as an Arrow table, for Polars and other tools; of a store only what is asked for is read.
 
-    def _labels(self) -> list[dict[str, Any]]:
-        return [{**run.settings, "replicate": run.replicate, "seed": run.seed} for run in self.runs]
+            result.to_arrow("calls", columns=["ended_at_s"], where={"policy.retry.max_retries": 0, "fate": "answered"})
+
+        Args:
+            table: "attempts", "calls" or "server".
+            columns: the recorded columns wanted; all by default. The swept settings, `replicate` and `seed` come first.
+            where: for recorded columns or swept settings the value, or the list of values, that the rows have in them.
+
+        Raises:
+            SettingsError: there is no such table or column, or it was not kept.
+        """
+        where = {**self._only_layer(table), **(where or {})}
+        rows, places = read_rows(self._events, self._labels, table, columns, where)
+        labels = {name: pa.array(values) for name, values in self._labels.of(places).items()}
+        return pa.table({**labels, **dict(zip(rows.column_names, rows.columns, strict=True))})
+
+    def sql(self, query_text: str, /) -> pd.DataFrame:
+        """Return what an SQL query finds in the tables `attempts`, `calls`, `server` and `runs`, or `all_attempts` and
+        `all_calls`, which hold those of all layers.
+
+            result.sql('select "policy.retry.max_retries", avg(answered) from calls group by all')
+
+        They have the columns of the frames of these names, and `run`, the number of the run. The query sees nothing
+        else: no file, no network. It is written for DuckDB, which reads only what it needs.
+
+        Raises:
+            SettingsError: the query cannot be answered; the message says why.
+        """
+        return query(query_text, self._events, self._labels, self._layer)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        return Labels(self.parameters, self.runs)
+
+    @cached_property
+    def _events(self) -> Events:
+        if self._store is not None:
+            return EventsInStore(self._store.read(), [run.key for run in self.runs])
+        return EventsInMemory([run.record for run in self.runs if run.record is not None])
+
+    def _only_layer(self, table: str) -> dict[str, object]:
+        return {"layer": self._layer} if table in {"attempts", "calls"} else {}
+
+    def _frame(self, table: str, make: Callable[[pa.Table], pd.DataFrame]) -> pd.DataFrame:
+        rows, places = read_rows(self._events, self._labels, table, where=self._only_layer(table))
+        frame = make(rows)
+        return pd.concat([pd.DataFrame(self._labels.of(places), index=frame.index), frame], axis="columns")
 
     def summary(self, by: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Return headline numbers for each group of calls; see `llmlab.analysis.summaries.summary`.
@@ -125,7 +180,8 @@ class SweepResult:
         Args:
             by: columns to group by; `None` means all swept settings.
         """
-        return summary(self.calls, self.attempts, by=self.parameters if by is None else by)
+        attempts = self.attempts if self._events.keep == "events" else None
+        return summary(self.calls, attempts, by=self.parameters if by is None else by)
 
     def __repr__(self) -> str:
         state = f"interrupted after {len(self.runs)} of {self.planned}" if self.interrupted else f"{len(self.runs)}"

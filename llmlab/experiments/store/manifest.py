@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+FORMAT_VERSION = 1
+"""Of what a store holds: the columns, what they mean, and how they are filed."""
+
 SUFFIX = ".jsonl"
 WRITER = re.compile(r"[0-9a-f]{16}")
 FILE = re.compile(rf"(attempts|calls|server)-{WRITER.pattern}-\d+\.parquet")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from llmlab.core.events import Column
-    from llmlab.experiments.sweep_result import RunLog
+    from llmlab.experiments.runs import RunLog
 
 Keep = Literal["events", "calls"]
 """What is kept of a run, from most to least: every event, or the calls alone."""

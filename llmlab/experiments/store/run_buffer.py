@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from llmlab.experiments.store.run_batch import RunBatch
 
 if TYPE_CHECKING:
+    from llmlab.experiments.runs import RunLog
     from llmlab.experiments.store.run_batch import Keep
     from llmlab.experiments.store.store import Store
-    from llmlab.experiments.sweep_result import RunLog
 
 _ROWS_PER_FLUSH = 2**17
 _SECONDS_PER_FLUSH = 1.0

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from llmlab.backends.kinds import backend_settings
 from llmlab.core.plain_data import canonical_json, plain_data
 from llmlab.core.settings import Settings, SettingsError
+from llmlab.experiments.store.manifest import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from llmlab.experiments.experiment import Experiment
-
-FORMAT_VERSION = 1
-"""Of the stored columns and what they mean."""
 
 SIMULATION_VERSION = 1
 """Of the simulation: another one may give other events for the same experiment. Raise it with the golden digests."""

@@ -2,6 +2,7 @@
 
     DIRECTORY/store.json      says that this is one, and of which format
              /manifests/      one file a writer: which runs are in which files
+             /sweeps/         which runs make up a sweep, and what it called them
              /data/           Parquet files, many runs to a file
              /aside/          what was damaged or not llmlab's
 
@@ -18,18 +19,21 @@ from typing import TYPE_CHECKING
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.store.files import checked_line, checked_lines, sync_directory, write_whole
 from llmlab.experiments.store.inspection import Inspector
-from llmlab.experiments.store.manifest import StoredBatch, read_manifests
+from llmlab.experiments.store.manifest import FORMAT_VERSION, StoredBatch, read_manifests
 from llmlab.experiments.store.run_batch import KEPT, Keep, checked_keep
-from llmlab.experiments.store.run_key import FORMAT_VERSION
 from llmlab.experiments.store.stored_runs import StoredRuns
+from llmlab.experiments.store.sweep_index import SweepIndex
 from llmlab.experiments.store.writer import RUN_BITS, Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmlab.experiments.runs import Run
     from llmlab.experiments.store.run_batch import RunBatch
 
 _MARKER = "store.json"
 _WHAT = "a store of llmlab's"
-_FOLDERS = ("manifests", "data")
+_FOLDERS = ("manifests", "data", "sweeps")
 
 
 class Store:
@@ -101,6 +105,26 @@ class Store:
             OSError: the directory cannot be read.
         """
         return StoredRuns(self.path / "data", self._batches())
+
+    def begin(self, parameters: Sequence[str], runs: Sequence[Run]) -> None:
+        """Note down which runs make up a sweep, all those planned, so that `SweepResult.load` finds them.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        SweepIndex(tuple(parameters), tuple(runs)).write(self.path / "sweeps")
+
+    def last_index(self) -> SweepIndex:
+        """Return the runs of the sweep that was begun last.
+
+        Raises:
+            SettingsError: none was begun here.
+            OSError: the directory cannot be read.
+        """
+        index = SweepIndex.last(self.path / "sweeps")
+        if index is None:
+            raise SettingsError(f"no sweep was begun in the store '{self.path}'; run one with store='{self.path}'")
+        return index
 
     def _batches(self) -> list[StoredBatch]:
         """Return the batches whose files are all there in their full size, those that keep most first."""

@@ -1,0 +1,174 @@
+"""The events of a result's runs as Arrow tables, read by column and filter, whether they are in memory or in a store.
+
+Look next at `sweep_result.py`, which makes data frames of them, and at `event_sql.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from llmlab.analysis.arrow import RUN, schema_of
+from llmlab.analysis.frames import parameter_column
+from llmlab.core.settings import SettingsError, nearest
+from llmlab.experiments.store.run_batch import KEPT, TABLES, RunBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from llmlab.experiments.runs import Run, RunLog
+    from llmlab.experiments.store.run_batch import Keep
+    from llmlab.experiments.store.stored_runs import StoredRuns
+
+
+class Events(Protocol):
+    """Where the events of some runs, given in order, are."""
+
+    keep: Keep
+    numbers: NDArray[np.int64]
+    """Of each run, what stands in the column `run` of its rows."""
+
+    def dataset(self, table: str, places: Iterable[int], *, dictionaries: bool) -> ds.Dataset:
+        """Return what holds the rows of the runs at these places, and maybe others'."""
+        ...
+
+
+class EventsInMemory:
+    """The events of runs that were just made."""
+
+    keep: Keep = "events"
+
+    def __init__(self, logs: Sequence[RunLog]) -> None:
+        self._logs = logs
+        self.numbers = np.arange(len(logs), dtype=np.int64)
+
+    @cached_property
+    def _tables(self) -> dict[str, pa.Table]:
+        if not self._logs:
+            return {name: schema_of(columns).empty_table() for name, columns in TABLES.items()}
+        return RunBatch.of([(str(place), log) for place, log in enumerate(self._logs)]).tables
+
+    def dataset(self, table: str, places: Iterable[int], *, dictionaries: bool) -> ds.Dataset:
+        """Return the rows of all runs."""
+        del places, dictionaries
+        return ds.dataset(self._tables[table])
+
+
+class EventsInStore:
+    """The events of runs that are in a store, by their keys."""
+
+    def __init__(self, stored: StoredRuns, keys: Sequence[str]) -> None:
+        self._stored, self._keys = stored, keys
+        order = list(KEPT)
+        runs = [stored.found[key] for key in keys]
+        self.keep = max((run.batch.keep for run in runs), key=order.index, default=order[0])
+        self.numbers = np.array([run.number for run in runs], dtype=np.int64)
+
+    def dataset(self, table: str, places: Iterable[int], *, dictionaries: bool) -> ds.Dataset:
+        """Return the files of these runs."""
+        return self._stored.dataset(table, [self._keys[place] for place in places], dictionaries=dictionaries)
+
+
+class Labels:
+    """What says of each row which run it comes from: the swept settings, the replicate and the seed, as columns.
+
+    Numbers and booleans stay what they are, `None` is NaN, and where there is anything else all are texts.
+    """
+
+    def __init__(self, parameters: Sequence[str], runs: Sequence[Run]) -> None:
+        self.columns: dict[str, Any] = {
+            **{name: parameter_column([run.settings[name] for run in runs]) for name in parameters},
+            "replicate": np.array([run.replicate for run in runs], dtype=np.int64),
+            "seed": parameter_column([run.seed for run in runs]),
+        }
+        self._count = len(runs)
+
+    def of(self, places: NDArray[np.intp]) -> dict[str, Any]:
+        """Return the columns for rows that come from the runs at these places."""
+        return {name: values.take(places) for name, values in self.columns.items()}
+
+    def chosen(self, where: Mapping[str, object]) -> NDArray[np.intp]:
+        """Return the places of the runs whose columns have these values, in order."""
+        kept = np.ones(self._count, dtype=bool)
+        for name, wanted in where.items():
+            kept &= [_is_among(value, _listed(wanted)) for value in self.columns[name]]
+        return np.flatnonzero(kept)
+
+
+def read_rows(
+    events: Events,
+    labels: Labels,
+    table: str,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, object] | None = None,
+) -> tuple[pa.Table, NDArray[np.intp]]:
+    """Return rows in the order of their runs, and the place of each row's run.
+
+    Args:
+        events: where they are.
+        labels: of the runs.
+        table: "attempts", "calls" or "server".
+        columns: the declared columns to read; all by default.
+        where: columns, or swept settings, and the value or the list of values that rows have in them.
+
+    Raises:
+        SettingsError: there is no such table or column.
+    """
+    declared = [column.name for column in kept_table(events, table)]
+    wanted = declared if columns is None else list(columns)
+    where = where or {}
+    for name in [*wanted, *where]:
+        if name not in declared and (name in wanted or name not in labels.columns):
+            raise SettingsError(f"{table} have no column '{name}'; {nearest(name, [*declared, *labels.columns])}")
+    places = labels.chosen({name: value for name, value in where.items() if name not in declared})
+    numbers = events.numbers[places]
+    kept = pc.field(RUN).isin(numbers)
+    for name, value in where.items():
+        if name in declared:
+            kept &= _among(name, _listed(value))
+    rows = events.dataset(table, places, dictionaries=True).to_table(columns=[RUN, *wanted], filter=kept)
+    by_number = np.argsort(numbers)
+    of_rows = places[by_number[np.searchsorted(numbers[by_number], rows[RUN].to_numpy())]]
+    if np.any(of_rows[1:] < of_rows[:-1]):
+        order = np.argsort(of_rows, kind="stable")
+        rows, of_rows = rows.take(order), of_rows[order]
+    return rows.drop_columns([RUN]), of_rows
+
+
+def kept_table(events: Events, table: str) -> tuple[Any, ...]:
+    """Return the declared columns of a table.
+
+    Raises:
+        SettingsError: there is no such table, or these runs did not keep it.
+    """
+    if table not in TABLES:
+        raise SettingsError(f"there is no table '{table}'; {nearest(table, TABLES)}")
+    if table not in KEPT[events.keep]:
+        raise SettingsError(
+            f"some of these runs were stored with keep='{events.keep}', which leaves the {table} out; there are "
+            f"{', '.join(KEPT[events.keep])}. Run the sweep again with keep='events' to have them"
+        )
+    return TABLES[table]
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+
+
+def _is_among(value: Any, wanted: list[object]) -> bool:
+    return any(value == one or (one is None and value != value) for one in wanted)  # noqa: PLR0124 - NaN
+
+
+def _among(name: str, wanted: list[object]) -> pc.Expression:
+    field = pc.field(name)
+    present = [value for value in wanted if value is not None]
+    kept = field.isin(pa.array(present)) if present else pc.scalar(False)
+    return kept | field.is_null(nan_is_null=True) if None in wanted else kept
