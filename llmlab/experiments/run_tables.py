@@ -40,6 +40,10 @@ class Events(Protocol):
         """Return what holds the rows of the runs at these places, and maybe others'."""
         ...
 
+    def unreadable(self, error: Exception) -> Exception:
+        """Return what to raise where they could not be read."""
+        ...
+
 
 class EventsInMemory:
     """The events of runs that were just made."""
@@ -61,6 +65,10 @@ class EventsInMemory:
         del places, dictionaries
         return ds.dataset(self._tables[table])
 
+    def unreadable(self, error: Exception) -> Exception:
+        """Return the error: memory is always readable."""
+        return error
+
 
 class EventsInStore:
     """The events of runs that are in a store, by their keys."""
@@ -75,6 +83,14 @@ class EventsInStore:
     def dataset(self, table: str, places: Iterable[int], *, dictionaries: bool) -> ds.Dataset:
         """Return the files of these runs."""
         return self._stored.dataset(table, [self._keys[place] for place in places], dictionaries=dictionaries)
+
+    def unreadable(self, error: Exception) -> OSError:
+        """Return an error that names the damaged files and says what to do."""
+        named = ", ".join(map(str, self._stored.damaged_files())) or str(error)
+        return OSError(
+            f"stored events are damaged or gone: {named}. Run the sweep again with this store: what is damaged is set "
+            "aside, and its runs are made again"
+        )
 
 
 class Labels:
@@ -134,7 +150,10 @@ def read_rows(
     for name, value in where.items():
         if name in declared:
             kept &= _among(name, _listed(value))
-    rows = events.dataset(table, places, dictionaries=True).to_table(columns=[RUN, *wanted], filter=kept)
+    try:
+        rows = events.dataset(table, places, dictionaries=True).to_table(columns=[RUN, *wanted], filter=kept)
+    except (OSError, pa.ArrowException) as error:
+        raise events.unreadable(error) from error
     by_number = np.argsort(numbers)
     of_rows = places[by_number[np.searchsorted(numbers[by_number], rows[RUN].to_numpy())]]
     if np.any(of_rows[1:] < of_rows[:-1]):

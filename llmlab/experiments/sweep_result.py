@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from llmlab.analysis.frames import attempts_frame, calls_frame, server_frame
 from llmlab.analysis.summaries import HEADLINE, summary
 from llmlab.core.client import OUTERMOST
-from llmlab.experiments.event_sql import query
 from llmlab.experiments.run_tables import Events, EventsInMemory, EventsInStore, Labels, read_rows
 from llmlab.experiments.store.store import Store
 
@@ -143,17 +142,19 @@ class SweepResult:
         return pa.table({**labels, **dict(zip(rows.column_names, rows.columns, strict=True))})
 
     def sql(self, query_text: str, /) -> pd.DataFrame:
-        """Return what an SQL query finds in the tables `attempts`, `calls`, `server` and `runs`, or `all_attempts` and
-        `all_calls`, which hold those of all layers.
+        """Return what an SQL query finds in the tables `attempts`, `calls`, `server` and `runs`.
 
-            result.sql('select "policy.retry.max_retries", avg(answered) from calls group by all')
+            result.sql('select "policy.retry.max_retries", avg(answered::int) from calls group by all')
 
-        They have the columns of the frames of these names, and `run`, the number of the run. The query sees nothing
-        else: no file, no network. It is written for DuckDB, which reads only what it needs.
+        They have the columns of the frames of these names, and `run`, the number of the run; `all_attempts` and
+        `all_calls` hold those of all layers. The query sees nothing else: no file, no network. It is written for
+        DuckDB, which reads only what it needs.
 
         Raises:
             SettingsError: the query cannot be answered; the message says why.
         """
+        from llmlab.experiments.event_sql import query  # noqa: PLC0415 - DuckDB, for those who ask
+
         return query(query_text, self._events, self._labels, self._layer)
 
     @cached_property

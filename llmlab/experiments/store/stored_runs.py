@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from llmlab.analysis.arrow import schema_of
+from llmlab.experiments.store.files import digest_of
 from llmlab.experiments.store.run_batch import TABLES
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class StoredRuns:
             for place, (key, wall_s) in enumerate(zip(batch.keys, batch.wall_s, strict=True)):
                 self.found.setdefault(key, StoredRun(batch, batch.base + place, wall_s))
 
+    def damaged_files(self) -> list[Path]:
+        """Return the files that are no longer what was written."""
+        batches = {id(run.batch): run.batch for run in self.found.values()}
+        files = [file for batch in batches.values() for file in batch.files.values()]
+        return [path for file in files if not _is_whole(path := self._data / file.name, file.digest)]
+
     def dataset(self, table: str, keys: Iterable[str], *, dictionaries: bool = False) -> ds.Dataset:
         """Return the files that hold these runs' rows (and maybe others'); words as dictionaries, or as plain texts.
 
@@ -53,3 +60,10 @@ class StoredRuns:
         checking = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         reading = ds.ParquetFileFormat(dictionary_columns=words, default_fragment_scan_options=checking)
         return ds.dataset(files, schema=schema, format=reading)
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    try:
+        return digest_of(path) == digest
+    except OSError:
+        return False
