@@ -26,6 +26,7 @@ The map; each package imports only from those above it:
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
     plots/          data frames into charts
+    reports/        a result as one HTML file: report(result, "out.html")
     widgets/        (later) the same, interactively
     server/         recorded answers on loopback, where no real server is at hand
     cli/            the command `llmlab`
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
     from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, LocalLLM, MockLLM
     from llmlab.observers import JsonLinesObserver, LoggingObserver
+    from llmlab.reports.document import report
     from llmlab.sync import Client
 
 _HOME = {
@@ -110,6 +112,7 @@ _HOME = {
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
     "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "LocalLLM", "MockLLM"),
     "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
+    "llmlab.reports.document": ("report",),
     "llmlab.sync": ("Client",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -184,6 +187,7 @@ __all__ = [
     "preset",
     "prompts",
     "recommend",
+    "report",
 ]
 
 

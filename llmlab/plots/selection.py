@@ -22,6 +22,7 @@ from llmlab.plots.pareto import pareto
 from llmlab.plots.rates import failure_rate
 from llmlab.plots.scales import is_number
 from llmlab.plots.spending import time_spent
+from llmlab.plots.style import HEIGHT
 from llmlab.plots.timeline import attempts_timeline
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ class Result(Protocol):
 
 
 class Panel(NamedTuple):
-    """One chart of a report: the question that it answers, and how to draw it on axes (a new figure for `None`)."""
+    """One chart of a report: the question that it answers, how to draw it on axes, and how high it is by itself."""
 
     question: str
-    draw: Callable[[Axes | None], Axes]
+    draw: Callable[[Axes], Axes]
+    height: float = HEIGHT
 
 
 class Chosen(NamedTuple):
@@ -99,17 +101,17 @@ def _of_one_setting(result: Result, calls: pd.DataFrame) -> list[Panel]:
     run = _first_run(calls, calls)
     tries, server = _first_run(result.attempts, calls), _first_run(result.server, calls)
 
-    def history(ax: Axes | None) -> Axes:
+    def history(ax: Axes) -> Axes:
         bins = timeline.over_time(run, tries, server, step=_step(run))
         return over_time(bins, show=_shown(bins), ax=ax)
 
     return [
-        Panel("What happened over time?", history),
+        Panel("What happened over time?", history, 6.0),
         Panel("How long do calls take, and how many fail?", lambda ax: latency_ecdf(calls, ax=ax)),
         Panel("Where do latencies pile up?", lambda ax: latency_histogram(calls, ax=ax)),
         Panel("How did calls end?", lambda ax: outcomes(calls, x="layer", ax=ax)),
         Panel("Where does the time go?", lambda ax: time_spent(calls, x="layer", ax=ax)),
-        Panel("What do single calls meet?", lambda ax: attempts_timeline(tries, run, first=25, ax=ax)),
+        Panel("What do single calls meet?", lambda ax: attempts_timeline(tries, run, first=25, ax=ax), 6.6),
     ]
 
 

@@ -65,7 +65,7 @@ SUBTITLE = "llmlab-subtitle"
 """The `gid` by which the line under the title is found again."""
 
 # rc_context changes settings of the whole process for a while; two threads at once would restore each other's.
-_STYLE_LOCK = threading.RLock()
+STYLE_LOCK = threading.RLock()
 
 
 class SeriesStyle(NamedTuple):
@@ -136,7 +136,7 @@ def chart(ax: Axes | None, *, height: float = HEIGHT) -> Iterator[Axes]:
     # The figure is made outside of the style: a session's first one loads the notebook's backend, which makes
     # matplotlib interactive; the end of the style's context would undo that, and no later chart would be displayed.
     figure = _new_figure(height) if ax is None else None
-    with _STYLE_LOCK, mpl.rc_context(STYLE):
+    with STYLE_LOCK, mpl.rc_context(STYLE):
         if figure is not None:
             ax = figure.add_subplot()
         assert ax is not None  # noqa: S101 - for the type checker: one of the two was given

@@ -31,6 +31,7 @@ ORDER = (
     "analysis",
     "experiments",
     "plots",
+    "reports",
     "widgets",
     "server",
     "cli",

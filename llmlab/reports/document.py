@@ -1,0 +1,68 @@
+"""`report`: a result as one HTML file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmlab import __version__
+from llmlab.core.settings import SettingsError
+from llmlab.experiments.store.files import write_whole
+from llmlab.reports import sections
+from llmlab.reports.markup import element, page, text
+
+if TYPE_CHECKING:
+    import os
+
+    from llmlab.analysis.recommendation import Recommendation
+    from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.sweep import Sweep
+    from llmlab.experiments.sweep_result import SweepResult
+
+
+def report(
+    result: SweepResult,
+    path: str | os.PathLike[str],
+    *,
+    recommendation: Recommendation | None = None,
+    experiment: Experiment | Sweep | None = None,
+    title: str = "How the client behaved",
+) -> Path:
+    """Write a result into one HTML file: what was run, numbers, failures, charts and what is recommended.
+
+        slo = SLO(success_rate=0.99, p95_latency_s=5)
+        report(result, "out.html", recommendation=recommend(result, slo), experiment=sweep)
+
+    The file needs nothing else: no script, no font, no network. It holds no prompts. It is written whole or not at all,
+    over an earlier one, and is the same for the same result.
+
+    Args:
+        result: what an experiment or a sweep brought.
+        path: of the file; its folder must be there.
+        recommendation: what `recommend` says of it.
+        experiment: what was run, for its settings.
+        title: of the page.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        SettingsError: there is no such folder, or the path is a folder.
+        OSError: the file cannot be written.
+    """
+    file = Path(path)
+    if file.is_dir() or not file.parent.is_dir():
+        what = "it is a folder" if file.is_dir() else f"there is no folder '{file.parent}'"
+        raise SettingsError(f"the report cannot be written to '{file}': {what}; name a file in a folder that is there")
+    body = [
+        element("header", element("h1", text(title)), element("p", text(f"llmlab {__version__}"), class_="faint")),
+        sections.recommended(recommendation),
+        sections.what_was_run(result, experiment),
+        sections.charts(result, recommendation),
+        sections.numbers(result),
+        sections.failures(result),
+    ]
+    style = resources.files("llmlab.reports").joinpath("report.css").read_text(encoding="utf-8")
+    write_whole(file, page(title, style, body).encode())
+    return file
