@@ -1,9 +1,13 @@
 """From events to numbers: data frames, summary metrics, intervals.
 
 `frames.py` makes frames of events, `metrics.py` numbers of frames, `timeline.py` bins of time; `stats.py` says how far
-a number may be from the true one; `recommend.py` turns a sweep into a decision.
+a number may be from the true one, `compare.py` whether two settings differ; `recommend.py` turns a sweep into a
+decision.
 """
 
+from llmlab.analysis.bootstrap import BootstrapInterval, bootstrap_interval
+from llmlab.analysis.clusters import clusters
+from llmlab.analysis.compare import Comparison, adjusted, compare, compare_all
 from llmlab.analysis.frames import (
     DERIVED_ATTEMPT_COLUMNS,
     DERIVED_CALL_COLUMNS,
@@ -47,10 +51,13 @@ from llmlab.analysis.stats import (
 )
 from llmlab.analysis.summaries import HEADLINE, SUMMARY_ATTEMPT_COLUMNS, SUMMARY_COLUMNS, summary
 from llmlab.analysis.timeline import OVER_TIME_COLUMNS, over_time
+from llmlab.analysis.warmup import WarmUp, mser5, warm_up, without_warm_up
 
 __all__ = [
+    "BootstrapInterval",
     "COST_COLUMNS",
     "CRITERIA",
+    "Comparison",
     "Criterion",
     "DERIVED_ATTEMPT_COLUMNS",
     "DERIVED_CALL_COLUMNS",
@@ -67,15 +74,22 @@ __all__ = [
     "SUMMARY_ATTEMPT_COLUMNS",
     "SUMMARY_COLUMNS",
     "TokenPrice",
+    "WarmUp",
+    "adjusted",
     "attempts_frame",
+    "bootstrap_interval",
     "calls_frame",
     "clopper_pearson",
+    "clusters",
+    "compare",
+    "compare_all",
     "concat_frames",
     "costs",
     "dtype_of",
     "failure_rate",
     "goodput",
     "latency_percentiles",
+    "mser5",
     "over_time",
     "parameter_columns",
     "pareto_front",
@@ -89,5 +103,7 @@ __all__ = [
     "summary",
     "time_in_states",
     "values_needed",
+    "warm_up",
     "wilson",
+    "without_warm_up",
 ]

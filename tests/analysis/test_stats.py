@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmlab.analysis.stats import percentile_interval, percentile_intervals, values_needed, wilson
+from llmlab.analysis.stats import clopper_pearson, percentile_interval, percentile_intervals, values_needed, wilson
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,20 @@ def test_several_percentiles_of_one_sample_equal_one_at_a_time():
 def test_a_percentage_is_not_a_quantile():
     with pytest.raises(ValueError, match=r"0.95 for p95.*got \[95\]"):
         percentile_intervals([1.0], [0.5, 95])
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 30), (30, 30), (7, 30), (199, 200)])
+def test_clopper_pearson_is_scipys_exact_interval(successes, n):
+    expected: Any = stats.binomtest(successes, n).proportion_ci(0.95, method="exact")
+    interval = clopper_pearson(successes, n)
+    assert [float(interval.low), float(interval.high)] == pytest.approx([expected.low, expected.high])
+
+
+def test_clopper_pearson_broadcasts_takes_part_counts_and_has_nothing_for_no_trials():
+    interval = clopper_pearson([[0, 2.5], [5, 5]], [10, 5])
+    assert interval.low.shape == (2, 2)
+    between = clopper_pearson([2, 2.5, 3], 5)
+    assert (np.diff(between.low) > 0).all()
+    assert np.isnan(clopper_pearson(0, 0).low)
+    with pytest.raises(ValueError, match="0 <= successes <= n"):
+        clopper_pearson(6, 5)
