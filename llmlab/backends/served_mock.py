@@ -88,6 +88,7 @@ class ServedMock:
         self._model = model
         self._loop = loop
         self._origin = loop.time()
+        self._reached = 0.0
         self._fault = settings.faults.drawing(settings.seed, loop.time)
         self._service = (model.service_time or settings.latency).at
         limited = model.requests_per_minute is not None or model.tokens_per_minute is not None
@@ -129,7 +130,7 @@ class ServedMock:
     async def _visit(self, request: LLMRequest, timeouts: Timeouts, draws: Draws, fault: FaultKind | None) -> Outcome:
         """Come to the server with a request, wait, and leave with the answer or without."""
         loop = self._loop
-        now = loop.time() - self._origin
+        now = self._now()
         refusal = None if self._limits is None else self._over_limit(now, request)
         if refusal is not None:
             return await self._refuse(refusal, draws)
@@ -165,7 +166,7 @@ class ServedMock:
         self, fault: FaultKind, request: LLMRequest, answer: Answer, timeouts: Timeouts, began: float
     ) -> Outcome:
         """Do what an attempt meets on the way back from the server."""
-        took = self._loop.time() - self._origin - began
+        took = self._now() - began
         when = timing(answer.time_to_first_token or 0.0, took, answer.usage.output_tokens)
         outcome, end = met(fault, request, answer, when, timeouts=timeouts, faults=self.settings.faults)
         if end > took:
@@ -215,7 +216,18 @@ class ServedMock:
         load = 0.0 if model.load_time is None else model.load_time.at(unit(draws[3]))
         return Job(request.model or self.settings.model, first, total, (total - first) / steps, load)
 
-    # ---- the machine's effects, and the clients' patience
+    # ---- the machine's clock, its effects, and the clients' patience
+
+    def _now(self) -> float:
+        return max(self._loop.time() - self._origin, self._reached)
+
+    def _reach(self, due: float) -> None:
+        """Let everything happen that is due by the time that a timer was set for.
+
+        That time has come, even where a rounding puts it after now: else the timer would be set for it again, for ever.
+        """
+        self._reached = max(self._reached, due)
+        self.machine.advance(self._now())
 
     def _settle(self) -> None:
         """Pass on what the machine has done, and set the timer for what it will do by itself."""
@@ -236,12 +248,12 @@ class ServedMock:
             self._timer = self._loop.call_at(self._origin + machine.next_at, self._wake)
 
     def _wake(self) -> None:
+        self._reach(self._armed_for)
         self._armed_for, self._timer = inf, None
-        self.machine.advance(self._loop.time() - self._origin)
         self._settle()
 
     def _gone(self, job: Job) -> None:
-        self.machine.abandon(self._loop.time() - self._origin, job)
+        self.machine.abandon(self._now(), job)
         self._settle()
 
     def _give_up(self, job: Job, failure: AttemptFailure) -> None:
@@ -251,7 +263,7 @@ class ServedMock:
             job.waiter.set_result(failure)
 
     def _no_first_byte(self, job: Job, timeouts: Timeouts) -> None:
-        if not self.machine.first_token_by(self._loop.time() - self._origin, job) and not job.waiter.done():
+        if not self.machine.first_token_by(self._now(), job) and not job.waiter.done():
             self._give_up(job, no_first_byte(timeouts))
         self._settle()
 
@@ -263,7 +275,7 @@ class ServedMock:
 
     def _wait_for_token(self, job: Job) -> None:
         """Give up if no token has come for too long, else look again when that would be so."""
-        now = self._loop.time() - self._origin
+        now = self._now()
         watch: _Watch = job.watch
         if job.waiter.done() or (job.state == ENDED and not watch.frozen):
             return
@@ -271,10 +283,10 @@ class ServedMock:
         if due <= now:
             self._give_up(job, stalled(watch.timeouts))
         elif due < inf:
-            self._loop.call_at(self._origin + due, self._look_again, job)
+            self._loop.call_at(self._origin + due, self._look_again, job, due)
 
-    def _look_again(self, job: Job) -> None:
-        self.machine.advance(self._loop.time() - self._origin)
+    def _look_again(self, job: Job, due: float) -> None:
+        self._reach(due)
         self._settle()
         self._wait_for_token(job)
 

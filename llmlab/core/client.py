@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.core import chance
 from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, SessionBackend
 from llmlab.core.batch import Batch
-from llmlab.core.emitter import Emitter
+from llmlab.core.emitter import Emitter, RaceEmitter
 from llmlab.core.flow import Flow
 from llmlab.core.messages import LLMRequest, to_request
 from llmlab.core.policy import ClientPolicy
@@ -111,13 +111,15 @@ class AsyncClient:
         backend, observers = self.backend, self._emitter.observers
         if observers and isinstance(backend, LayeredBackend):
             backend = backend.observed_by(observers, (*self._above, self.layer))
+        guard = self.state.guard
+        hedges = guard is not None and guard.hedge_delay is not None
         self._flow = Flow(
             loop=loop,
             backend=backend.session() if isinstance(backend, SessionBackend) else backend,
             backend_name=str(getattr(backend, "name", type(backend).__name__)),
             policy=self.policy,
             state=self.state,
-            emitter=self._emitter,
+            emitter=RaceEmitter(observers) if hedges else self._emitter,
             seed=self.seed,
             layer=self.layer,
         )

@@ -1,14 +1,21 @@
-"""Hands events to observers, and keeps a broken observer from breaking a call."""
+"""Hands events to observers, and keeps a broken observer from breaking a call.
+
+`RaceEmitter` is the one of a client that hedges: what follows a failed attempt of a race is decided by the whole race.
+"""
 
 from __future__ import annotations
 
 import logging
+from math import isnan
 from typing import TYPE_CHECKING
+
+from llmlab.core.events import NAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llmlab.core.events import AttemptEvent, CallEvent, Observer
+    from llmlab.core.vocabulary import BackoffSource
 
 logger = logging.getLogger("llmlab")
 
@@ -50,3 +57,34 @@ class Emitter:
         if id(observer) not in self._reported:
             self._reported.add(id(observer))
             logger.error("an observer raised; calls go on; reported only once: %r", observer, exc_info=error)
+
+
+class RaceEmitter(Emitter):
+    """Keeps a failed attempt back until it is known whether a backoff follows, which its event is to say.
+
+    Invariant: at most one event of a call is kept, the last to have failed, and none longer than its race.
+    """
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        super().__init__(observers)
+        self._kept: dict[int, AttemptEvent] = {}
+
+    def attempt(self, event: AttemptEvent) -> None:
+        """Hand an attempt to every observer, or keep it if it failed."""
+        self.release(event.call)
+        if event.reason is None:
+            super().attempt(event)
+        else:
+            self._kept[event.call] = event
+
+    def release(self, call: int, backoff_s: float = NAN, source: BackoffSource | None = None) -> None:
+        """Hand on the attempt kept of this call, if any, with the backoff that follows it; NaN where none does."""
+        event = self._kept.pop(call, None)
+        if event is not None:
+            follows = not isnan(backoff_s)
+            super().attempt(event._replace(backoff_s=backoff_s, backoff_source=source) if follows else event)
+
+    def call(self, event: CallEvent) -> None:
+        """Hand a call to every observer, after its attempts."""
+        self.release(event.call)
+        super().call(event)

@@ -70,7 +70,7 @@ class Flow:
         self._total_timeout = math.inf if policy.total_timeout is None else policy.total_timeout
         self.gate = Gate(loop, state, policy) if state.slots is not None or state.rate is not None else None
         self._guard = guard = state.guard
-        self._guarded = None if guard is None else GuardedAttempts(self, guard)
+        self._guarded = None if guard is None else GuardedAttempts(self, guard, emitter)
         self._leave = None if state.slots is None else state.slots.give
         self._emitter = emitter if emitter.observers else None
         self.seed = seed

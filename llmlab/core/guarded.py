@@ -10,6 +10,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Protocol
 
+from llmlab.core.emitter import RaceEmitter
 from llmlab.core.events import NAN
 from llmlab.core.ledger import CANCELLED, CRASHED
 from llmlab.core.race import Race
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from llmlab.core.admission import Gate
     from llmlab.core.backend import AttemptFailure
+    from llmlab.core.emitter import Emitter
     from llmlab.core.guard import Guard
     from llmlab.core.ledger import Ledger
 
@@ -51,11 +53,13 @@ class GuardedAttempts:
     Args:
         flow: whose attempts these are.
         guard: what is asked and told.
+        emitter: where the attempts are recorded; of a client that hedges a `RaceEmitter`, which is told what follows.
     """
 
-    def __init__(self, flow: MakesAttempts, guard: Guard) -> None:
+    def __init__(self, flow: MakesAttempts, guard: Guard, emitter: Emitter) -> None:
         self._flow = flow
         self._guard = guard
+        self._events = emitter if isinstance(emitter, RaceEmitter) else None
 
     async def run(self, ledger: Ledger) -> float:
         """Make one attempt, or a race of them; return the wait before the next, NaN where the call is over."""
@@ -76,6 +80,8 @@ class GuardedAttempts:
         began = ledger.now
         delay = None if guard.hedge_delay is None else guard.hedge_delay.current()
         wait = await (self._flow.attempt(ledger) if delay is None else self._race(ledger, delay))
+        if self._events is not None:
+            self._events.release(ledger.number, wait, ledger.backoff_source)
         if guard.hedge_delay is not None and ledger.answer is not None:
             # Of a race its whole time, be it won by a hedge: so the measured percentile does not shift by hedging.
             guard.hedge_delay.record(ledger.now - began)
@@ -91,6 +97,7 @@ class GuardedAttempts:
             ledger,
             attempt=self._flow.attempt,
             may_hedge=self._may_hedge,
+            lost=self._lost,
             never_began=self._never_began,
         )
         try:
@@ -119,6 +126,10 @@ class GuardedAttempts:
             guard.given_up(branch)
             return False
         return gate is None or gate.enter_now(branch)
+
+    def _lost(self, branch: Ledger) -> None:
+        if self._events is not None:
+            self._events.release(branch.number)
 
     def _never_began(self, branch: Ledger) -> None:
         self._guard.given_up(branch)

@@ -27,6 +27,7 @@ class Race:
         ledger: the call's; the attempts run on branches of it.
         attempt: makes one attempt on a branch.
         may_hedge: asked before each hedge, with its branch; where it says yes, it has let the hedge in.
+        lost: told of a branch that failed while others still run, so that it decides nothing.
         never_began: told of a branch that was let in and then cancelled before its task had its first turn.
     """
 
@@ -37,12 +38,14 @@ class Race:
         *,
         attempt: Callable[[Ledger], Awaitable[object]],
         may_hedge: Callable[[Ledger], bool],
+        lost: Callable[[Ledger], None],
         never_began: Callable[[Ledger], None],
     ) -> None:
         self._loop = loop
         self._ledger = ledger
         self._attempt = attempt
         self._may_hedge = may_hedge
+        self._lost = lost
         self._never_began = never_began
         self._running: dict[Task[None], Ledger] = {}  # in the order in which they began
 
@@ -86,6 +89,8 @@ class Race:
                 decided = running.pop(task)
                 if decided.answer is not None:
                     return decided
+            if done and not all(task.done() for task in running):
+                self._lost(decided)
         return decided
 
     def _begin(self, branch: Ledger) -> None:

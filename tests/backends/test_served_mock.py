@@ -449,3 +449,18 @@ def test_it_works_in_real_time_too():
     results = llm.generate_many(["Hello"] * 6)
     assert [result.ok for result in results] == [True] * 6
     assert max(result.latency for result in results) >= 0.015
+
+
+@settings(max_examples=60)
+@given(st.floats(0.1, 1000.0), st.floats(0.01, 10.0), st.sampled_from([None, 30.0]))
+def test_it_never_waits_for_an_instant_that_a_rounding_puts_before_its_own_clock(first_used, latency, patience):
+    """Timers are set in the loop's time, the machine runs in its own: (origin + t) - origin may be less than t."""
+
+    async def main():
+        await asyncio.sleep(first_used)
+        timeouts = Timeouts(between_chunks=patience)
+        client = AsyncClient(backend(latency, slots=1), ONCE.replace(timeouts=timeouts), seed=0)
+        return await asyncio.gather(*(client.generate("Hello") for _ in range(3)))
+
+    results = run(main(), livelock_after=1000)
+    assert [result.latency for result in results] == pytest.approx([latency, 2 * latency, 3 * latency])

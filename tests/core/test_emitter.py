@@ -2,7 +2,19 @@ import logging
 
 import pytest
 
-from llmlab import AsyncClient, Client, EventLog, MockBackend, MockLLM
+from llmlab import (
+    AsyncClient,
+    Backoff,
+    Client,
+    ClientPolicy,
+    EventLog,
+    FailureReason,
+    MockBackend,
+    MockLLM,
+    RetryPolicy,
+)
+from llmlab.core.hedging import Hedging
+from llmlab.virtual_time import run
 
 
 class Broken:
@@ -56,3 +68,15 @@ class OnlyCalls:
 def test_what_cannot_observe_is_refused_at_once(client, observers, message):
     with pytest.raises(TypeError, match=message):
         client(MockBackend(), observers=observers)
+
+
+def test_of_a_race_that_fails_the_last_to_fail_says_which_backoff_follows():
+    log = EventLog()
+    retry = RetryPolicy(max_retries=1, backoff=Backoff(base=1.0, jitter="none"))
+    policy = ClientPolicy(retry=retry, hedging=Hedging(delay=0.5))
+    server = MockBackend(script=["server_error", "server_error", "answer"], refusal_latency=2.0, latency=0.25)
+    assert run(AsyncClient(server, policy, observers=[log]).generate("Hi")).ok
+    waits = [(event.attempt, event.hedge, event.ended_at_s, event.backoff_source) for event in log.attempts]
+    assert waits == [(1, False, 2.0, None), (2, True, 2.5, "backoff"), (3, False, 3.75, None)]
+    assert [event.backoff_s for event in log.attempts][1] == 1.0
+    assert log.attempts[0].reason == FailureReason.SERVER_ERROR
