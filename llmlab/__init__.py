@@ -24,6 +24,7 @@ The map; each package imports only from those above it:
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
     analysis/       events into data frames, metrics and intervals; recommend: a sweep and an SLO into a decision
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
+      storm_map.py    which loads and retries outlive an outage
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
     plots/          data frames into charts
     reports/        a result as one HTML file: report(result, "out.html")
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
     from llmlab.core.backend import Answer, AttemptFailure, AttemptKey, Backend, Timeouts
+    from llmlab.core.breaker import CircuitBreaker
+    from llmlab.core.budget import RetryBudget
     from llmlab.core.client import AsyncClient
     from llmlab.core.event_log import EventLog
     from llmlab.core.events import AttemptEvent, CallEvent, Observer
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from llmlab.experiments.prompts import prompts
     from llmlab.experiments.rates import RateRamp, RateSteps
     from llmlab.experiments.samples import Samples
+    from llmlab.experiments.storm_map import storm_map
     from llmlab.experiments.sweep import Sweep
     from llmlab.experiments.sweep_result import SweepResult
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
@@ -90,6 +94,8 @@ _HOME = {
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
     "llmlab.core.backend": ("Answer", "AttemptFailure", "AttemptKey", "Backend", "Timeouts"),
+    "llmlab.core.breaker": ("CircuitBreaker",),
+    "llmlab.core.budget": ("RetryBudget",),
     "llmlab.core.client": ("AsyncClient",),
     "llmlab.core.event_log": ("EventLog",),
     "llmlab.core.events": ("AttemptEvent", "CallEvent", "Observer"),
@@ -107,6 +113,7 @@ _HOME = {
     "llmlab.experiments.prompts": ("prompts",),
     "llmlab.experiments.rates": ("RateRamp", "RateSteps"),
     "llmlab.experiments.samples": ("Samples",),
+    "llmlab.experiments.storm_map": ("storm_map",),
     "llmlab.experiments.sweep": ("Sweep",),
     "llmlab.experiments.sweep_result": ("SweepResult",),
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
@@ -131,6 +138,7 @@ __all__ = [
     "Burst",
     "BurstyArrivals",
     "CallEvent",
+    "CircuitBreaker",
     "Client",
     "ClientPolicy",
     "ClosedLoop",
@@ -170,6 +178,7 @@ __all__ = [
     "RateLimit",
     "RateRamp",
     "RateSteps",
+    "RetryBudget",
     "RetryPolicy",
     "SLO",
     "Samples",
@@ -188,6 +197,7 @@ __all__ = [
     "prompts",
     "recommend",
     "report",
+    "storm_map",
 ]
 
 

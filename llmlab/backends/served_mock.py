@@ -150,6 +150,8 @@ class ServedMock:
             ended_early: AttemptFailure | None = await job.waiter
         except CancelledError:
             self._gone(job)
+            if job.watch is None:
+                job.waiter = None  # the server may keep the abandoned request in its queue for long
             raise
         finally:
             if timer is not None:

@@ -78,6 +78,8 @@ class ServerMachine:
         elif self._queued < self._bound:
             self._line.append(job)
             self._queued += 1
+            self._note(now)
+            return True  # when something next happens by itself stays the same: an overload is full of such arrivals
         else:
             accepted = False
         if not accepted:

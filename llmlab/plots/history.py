@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-from matplotlib.transforms import offset_copy
 
 from llmlab.analysis.timeline import OVER_TIME_COLUMNS
 from llmlab.backends.server_model import Outage
 from llmlab.plots.labels import axis_label, value_label
+from llmlab.plots.panels import AROUND_PANELS, PANEL_HEIGHT, panels
 from llmlab.plots.scales import Series
 from llmlab.plots.style import (
     FAINT,
     SeriesStyle,
     chart,
-    dress,
-    height_of,
     legend,
     nothing_to_show,
     series_styles,
@@ -48,8 +46,6 @@ _LABELS = {
 }
 _COUNTS = {column.name for column in OVER_TIME_COLUMNS if column.kind == "int"}  # in a bin; drawn per second
 _SHOWN = ("goodput_per_s", "failed", "queue", "in_flight", "attempts_per_call")
-_PANEL, _AROUND = 1.15, 1.3  # inches: of a panel with its label, and of all else
-_LABEL = 0.36  # inches of a panel that its label takes
 _SHADES = (("#d9d9d9", ""), ("#ececec", "////"), ("#ececec", "...."), ("#ececec", "xxxx"))
 
 
@@ -84,22 +80,20 @@ def over_time(
         >>> ax = over_time(bins, shaded=experiment.backend.server.outages)
     """
     names = _shown(bins, show, hue)
-    with chart(ax, height=_AROUND + _PANEL * max(len(names), 1)) as axes:
-        axes.set_axis_off()
+    with chart(ax, height=AROUND_PANELS + PANEL_HEIGHT * max(len(names), 1)) as axes:
         if bins.empty or not names:
             titled(axes, "A run over time")
             nothing_to_show(axes, "calls")
             return axes
         lines = _lines(bins, hue)
-        panels = _panels(axes, names)
+        made = panels(axes, [_LABELS[name] for name in names], xlabel="time (s)")
         width = _width(bins)
-        for name, panel in panels.items():
+        for name, panel in zip(names, made, strict=True):
             _draw(panel, name, lines, width)
-        top = next(iter(panels.values()))
-        handles: list[Any] = [] if hue is None else list(top.get_lines())
-        handles += _shade(panels, shaded)
+        handles: list[Any] = [] if hue is None else list(made[0].get_lines())
+        handles += _shade(made, shaded)
         if handles:
-            legend(top, "" if hue is None else axis_label(hue), handles)
+            legend(made[0], "" if hue is None else axis_label(hue), handles)
         note = "" if hue is None else Series.of(bins[hue], hue).note
         titled(axes, "A run over time" if hue is None else "Runs over time", f"bins of {value_label(width)} s", note)
     return axes
@@ -147,28 +141,6 @@ def _width(bins: pd.DataFrame) -> float:
     return float(steps.min()) if len(steps) else 1.0
 
 
-def _panels(ax: Axes, names: list[str]) -> dict[str, Axes]:
-    """Make a panel for each quantity, from the top, all with the time axis of the lowest."""
-    pitch = 1 / len(names)
-    label = min(0.5 * pitch, _LABEL / height_of(ax))
-    figure: Any = ax.figure
-    panels: dict[str, Axes] = {}
-    for number, name in enumerate(names):
-        place = (0.0, 1 - (number + 1) * pitch, 1.0, pitch - label)
-        panel = ax.inset_axes(place, sharex=next(iter(panels.values()), None))
-        dress(panel)
-        panel.set_ylabel(_LABELS[name], rotation=0, ha="left", va="bottom")
-        panel.yaxis.set_label_coords(0, 1, transform=offset_copy(panel.transAxes, figure, y=3, units="points"))
-        panel.yaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 5, 10], min_n_ticks=2))
-        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-        if number == len(names) - 1:
-            panel.set_xlabel("time (s)")
-        else:
-            panel.tick_params(labelbottom=False)
-        panels[name] = panel
-    return panels
-
-
 def _draw(panel: Axes, name: str, lines: list[_Line], width: float) -> None:
     top = 0.0
     for line in lines:
@@ -178,6 +150,8 @@ def _draw(panel: Axes, name: str, lines: list[_Line], width: float) -> None:
         # The last value once more, so that the last bin has its width.
         times = np.append(line.bins["time_s"], line.bins["time_s"].iloc[-1] + width)
         panel.plot(times, np.append(values, values[-1]), drawstyle="steps-post", label=line.label, **look)
+    panel.yaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 5, 10], min_n_ticks=2))
+    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     panel.set_ylim(0, 1.08 * top or 1.0)
     panel.margins(x=0)
     if all(line.bins[name].isna().all() for line in lines):
@@ -185,7 +159,7 @@ def _draw(panel: Axes, name: str, lines: list[_Line], width: float) -> None:
         panel.text(0.5, 0.5, "no values", transform=panel.transAxes, ha="center", va="center", color=FAINT)
 
 
-def _shade(panels: dict[str, Axes], shaded: Iterable[Outage | Window | Ramp | tuple[float, float]]) -> list[Patch]:
+def _shade(made: list[Axes], shaded: Iterable[Outage | Window | Ramp | tuple[float, float]]) -> list[Patch]:
     """Shade each kind of time in its own way, and return what a legend says of them."""
     kinds: dict[str, Patch] = {}
     for span in shaded:
@@ -194,6 +168,6 @@ def _shade(panels: dict[str, Axes], shaded: Iterable[Outage | Window | Ramp | tu
         color, hatch = _SHADES[list({**kinds, kind: None}).index(kind) % len(_SHADES)]
         look: dict[str, Any] = {"facecolor": color, "hatch": hatch, "edgecolor": FAINT if hatch else "none"}
         kinds.setdefault(kind, Patch(label=kind, linewidth=0, **look))
-        for panel in panels.values():
+        for panel in made:
             panel.axvspan(start, end, zorder=0, linewidth=0, **look)
     return [patch for kind, patch in kinds.items() if kind != "shaded"]

@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 
-from llmlab import ClosedLoop, Experiment, MockBackend, OpenLoop, Outage, ServerModel, Sweep, analysis, plots
+from llmlab import ClosedLoop, Experiment, MockBackend, OpenLoop, Outage, ServerModel, Sweep, analysis, plots, storm_map
 from llmlab.analysis import SLO, recommend
 
 CHARTS = [name for name in plots.__all__ if callable(getattr(plots, name)) and name.islower()]
@@ -21,11 +21,13 @@ def names():
     other = Experiment(backend=MockBackend(timeout_probability=0.1), workload=ClosedLoop(calls=60)).run()
     server = ServerModel(slots=2, outages=[Outage(start=2.0, end=4.0)])
     experiment = Experiment(backend=MockBackend(server=server), workload=OpenLoop(calls=40, rate=4.0))
+    storm = experiment.replace(workload=OpenLoop(rate=4.0, duration=10))
     return {
         "SLO": SLO,
         "analysis": analysis,
         "experiment": experiment,
         "other": other,
+        "points": storm_map(storm, rates=[2, 4], retries=[0, 1], window=5, progress=False),
         "recommend": recommend,
         "result": Sweep(base, grid).run(progress=False),
     }
