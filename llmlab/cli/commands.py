@@ -3,8 +3,8 @@
 Exit codes: 0 done, 1 it could not be finished (or a check of `verify` missed), 2 wrong options or settings, 130
 interrupted (Ctrl-C), 141 the reader of the output went away (`| head`).
 
-What the commands do stands in `demo.py`, `sweep.py` and `verify.py`, how they write in `console.py`. This module must
-stay light: `--help` answers before anything heavy is loaded, so each command imports its own work.
+What the commands do stands in `demo.py`, `sweep.py`, `report.py` and `verify.py`, how they write in `console.py`. This
+module must stay light: `--help` answers before anything heavy is loaded, so each command imports its own work.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ def llmlab(
       llmlab demo                     watch calls fail, and retries help
       llmlab demo --async             the same calls, all at once
       llmlab sweep --out results      many settings; a table and a chart
+      llmlab report results           stored results as an HTML file
       llmlab verify --quick           the simulation against known theory
     """  # noqa: D301 - \b keeps typer from joining the lines that follow
     del version
@@ -163,6 +164,37 @@ def sweep(
     from llmlab.cli.sweep import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
 
     run(out=out, calls=calls, seed=seed)
+
+
+@app.command()
+def report(
+    store: Annotated[Path, typer.Argument(metavar="DIR", help="The store of a sweep's results.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The HTML file to write; an earlier one is replaced.")
+    ] = Path("llmlab-report.html"),
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What must be kept, for a recommendation; once for each condition."),
+    ] = None,
+    minimise: Annotated[str, typer.Option(metavar="NAME", help="What to have least of.")] = "p95_latency_s",
+    sweep: Annotated[
+        Path | None, typer.Option("--sweep", metavar="FILE", help="The sweep's own file, to list its settings.")
+    ] = None,
+) -> None:
+    """Report a sweep's results: one HTML file, with tables and charts.
+
+    The file needs nothing else: no script, no font, no network. It holds no
+    prompts. With an SLO it begins with what to set, how sure that is, and why
+    the other settings lost.
+
+    \b
+    Examples:
+      llmlab report results --out results.html
+      llmlab report results --slo success_rate=0.99 --slo p95_latency_s=5
+    """  # noqa: D301 - see above
+    from llmlab.cli.report import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
+
+    run(store=store, out=out, slo=slo or [], minimise=minimise, sweep=sweep)
 
 
 @app.command()

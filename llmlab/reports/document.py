@@ -51,10 +51,7 @@ def report(
         SettingsError: there is no such folder, or the path is a folder.
         OSError: the file cannot be written.
     """
-    file = Path(path)
-    if file.is_dir() or not file.parent.is_dir():
-        what = "it is a folder" if file.is_dir() else f"there is no folder '{file.parent}'"
-        raise SettingsError(f"the report cannot be written to '{file}': {what}; name a file in a folder that is there")
+    file = checked_path(path)
     body = [
         element("header", element("h1", text(title)), element("p", text(f"llmlab {__version__}"), class_="faint")),
         sections.recommended(recommendation),
@@ -65,4 +62,17 @@ def report(
     ]
     style = resources.files("llmlab.reports").joinpath("report.css").read_text(encoding="utf-8")
     write_whole(file, page(title, style, body).encode())
+    return file
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file to be written, before the work that would be lost.
+
+    Raises:
+        SettingsError: its folder is not there, or it is a folder itself.
+    """
+    file = Path(path)
+    if file.is_dir() or not file.parent.is_dir():
+        what = "it is a folder" if file.is_dir() else f"there is no folder '{file.parent}'"
+        raise SettingsError(f"the report cannot be written to '{file}': {what}; name a file in a folder that is there")
     return file
