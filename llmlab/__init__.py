@@ -52,18 +52,21 @@ if TYPE_CHECKING:
     from llmlab.backends.ollama import OllamaBackend
     from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
+    from llmlab.core.adaptive import AdaptiveConcurrency
     from llmlab.core.backend import Answer, AttemptFailure, AttemptKey, Backend, Timeouts
     from llmlab.core.breaker import CircuitBreaker
     from llmlab.core.budget import RetryBudget
     from llmlab.core.client import AsyncClient
     from llmlab.core.event_log import EventLog
     from llmlab.core.events import AttemptEvent, CallEvent, Observer
+    from llmlab.core.hedging import Hedging
     from llmlab.core.limits import RateLimit
     from llmlab.core.messages import LLMError, LLMFailure, LLMRequest, LLMResponse, Message, Usage
     from llmlab.core.policy import ClientPolicy
-    from llmlab.core.presets import preset
+    from llmlab.core.presets import preset, stack
     from llmlab.core.retry import Backoff, RetryPolicy
     from llmlab.core.settings import SettingsError
+    from llmlab.core.throttle import AdaptiveThrottle
     from llmlab.core.vocabulary import FailureReason, Fate, FinishReason
     from llmlab.experiments.arrivals import BurstyArrivals, ConstantArrivals, PoissonArrivals, TraceArrivals
     from llmlab.experiments.axes import LinearRange, LogRange, Values
@@ -93,18 +96,21 @@ _HOME = {
     "llmlab.backends.ollama": ("OllamaBackend",),
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
+    "llmlab.core.adaptive": ("AdaptiveConcurrency",),
     "llmlab.core.backend": ("Answer", "AttemptFailure", "AttemptKey", "Backend", "Timeouts"),
     "llmlab.core.breaker": ("CircuitBreaker",),
     "llmlab.core.budget": ("RetryBudget",),
     "llmlab.core.client": ("AsyncClient",),
     "llmlab.core.event_log": ("EventLog",),
     "llmlab.core.events": ("AttemptEvent", "CallEvent", "Observer"),
+    "llmlab.core.hedging": ("Hedging",),
     "llmlab.core.limits": ("RateLimit",),
     "llmlab.core.messages": ("LLMError", "LLMFailure", "LLMRequest", "LLMResponse", "Message", "Usage"),
     "llmlab.core.policy": ("ClientPolicy",),
-    "llmlab.core.presets": ("preset",),
+    "llmlab.core.presets": ("preset", "stack"),
     "llmlab.core.retry": ("Backoff", "RetryPolicy"),
     "llmlab.core.settings": ("SettingsError",),
+    "llmlab.core.throttle": ("AdaptiveThrottle",),
     "llmlab.core.vocabulary": ("FailureReason", "Fate", "FinishReason"),
     "llmlab.experiments.arrivals": ("BurstyArrivals", "ConstantArrivals", "PoissonArrivals", "TraceArrivals"),
     "llmlab.experiments.axes": ("LinearRange", "LogRange", "Values"),
@@ -126,6 +132,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __version__ = "0.1.0"
 __all__ = [
+    "AdaptiveConcurrency",
+    "AdaptiveThrottle",
     "Answer",
     "AsyncClient",
     "AsyncLocalLLM",
@@ -155,6 +163,7 @@ __all__ = [
     "FaultKind",
     "Faults",
     "FinishReason",
+    "Hedging",
     "JsonLinesObserver",
     "LLMError",
     "LLMFailure",
@@ -197,6 +206,7 @@ __all__ = [
     "prompts",
     "recommend",
     "report",
+    "stack",
     "storm_map",
 ]
 

@@ -44,6 +44,10 @@ class AdaptiveConcurrency(Settings):
                 f"minimum <= initial <= maximum must hold, got {self.minimum}, {self.initial} and {self.maximum}"
             )
 
+    def at_work(self) -> AdaptiveLimit:
+        """Return the state machine that acts by these settings. A subclass of your own may return one of its own."""
+        return AdaptiveLimit(self)
+
 
 class AdaptiveLimit:
     """The limit as it stands. Invariant: between `minimum` and `maximum`."""

@@ -49,6 +49,10 @@ class CircuitBreaker(Settings):
     probes: int = Field(default=1, ge=1)
     """Attempts that must be answered, when half open, before it closes."""
 
+    def at_work(self) -> BreakerState:
+        """Return the state machine that acts by these settings. A subclass of your own may return one of its own."""
+        return BreakerState(self)
+
 
 class BreakerState:
     """A breaker at work. Every attempt that `allow` lets pass must be ended by one `record` or one `forget`.

@@ -46,6 +46,10 @@ class RetryBudget(Settings):
     reserve: float | None = Field(default=None, ge=0)
     """A retry must leave more than this in the bucket (gRPC: half of it); `None`: it must only have its cost."""
 
+    def at_work(self) -> BudgetLevel:
+        """Return the state machine that acts by these settings. A subclass of your own may return one of its own."""
+        return BudgetLevel(self)
+
 
 class BudgetLevel:
     """The tokens left. Invariant: between 0 and the capacity."""

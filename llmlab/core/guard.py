@@ -11,13 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmlab.core import chance
-from llmlab.core.adaptive import AdaptiveLimit
 from llmlab.core.backend import AttemptFailure
-from llmlab.core.breaker import SICK, BreakerState
-from llmlab.core.budget import BudgetLevel
-from llmlab.core.hedging import HedgeDelay
+from llmlab.core.breaker import SICK
 from llmlab.core.ledger import CANCELLED, CRASHED
-from llmlab.core.throttle import ThrottleState
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
@@ -50,13 +46,13 @@ class Guard:
     """
 
     def __init__(self, policy: ClientPolicy, slots: Slots | None) -> None:
-        self.budget = None if policy.budget is None else BudgetLevel(policy.budget)
-        self.breaker = None if policy.breaker is None else BreakerState(policy.breaker)
-        self.throttle = None if policy.throttle is None else ThrottleState(policy.throttle)
-        self.hedge_delay = None if policy.hedging is None else HedgeDelay(policy.hedging)
+        self.budget = None if policy.budget is None else policy.budget.at_work()
+        self.breaker = None if policy.breaker is None else policy.breaker.at_work()
+        self.throttle = None if policy.throttle is None else policy.throttle.at_work()
+        self.hedge_delay = None if policy.hedging is None else policy.hedging.at_work()
         self.max_hedges = 0 if policy.hedging is None else policy.hedging.max_hedges
         adaptive = policy.adaptive_concurrency
-        self._adaptive = None if adaptive is None else AdaptiveLimit(_below(policy.max_concurrency, adaptive))
+        self._adaptive = None if adaptive is None else _below(policy.max_concurrency, adaptive).at_work()
         self._retry = policy.retry
         self._slots = slots
 

@@ -39,6 +39,10 @@ class Hedging(Settings):
                 f"at_least must be no more than remember, got {self.at_least} and {self.remember}: it would never hedge"
             )
 
+    def at_work(self) -> HedgeDelay:
+        """Return the state machine that acts by these settings. A subclass of your own may return one of its own."""
+        return HedgeDelay(self)
+
 
 class HedgeDelay:
     """The delay as it stands, from the latencies of the first attempts of races."""

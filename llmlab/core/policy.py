@@ -28,6 +28,9 @@ The defaults of every policy and of a bare `MockLLM()` and `LocalLLM()`, each wi
 | `LocalLLM.base_url` | none | `OLLAMA_HOST` says where the server is, else it is on this machine at port 11434 |
 | `LocalLLM.model` | none | the server's first installed model answers, so that a first try needs no name |
 
+A policy of your own is a subclass: of `Backoff` with its own `delay`, of `RetryPolicy` with its own `allows` or `wait`,
+or of a budget, breaker, throttle, adaptive limit or hedging whose `at_work` returns a state machine of your own.
+
 Look next at `flow.py`, which acts by it, and at `state.py`, which holds what changes.
 """
 

@@ -25,6 +25,10 @@ class AdaptiveThrottle(Settings):
     window: float = Field(default=120.0, gt=0)
     """Seconds over which attempts are counted, in ten slices."""
 
+    def at_work(self) -> ThrottleState:
+        """Return the state machine that acts by these settings. A subclass of your own may return one of its own."""
+        return ThrottleState(self)
+
 
 class ThrottleState:
     """The counts of a throttle."""
