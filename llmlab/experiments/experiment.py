@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -28,14 +29,17 @@ from llmlab.core.plain_data import canonical_json, plain_data
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import Settings, SettingsError
 from llmlab.experiments.runs import Run, RunLog
-from llmlab.experiments.sweep_result import SweepResult
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
 from llmlab.sync import LoopThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from llmlab.core.backend import Backend
+    from llmlab.core.events import Observer
+    from llmlab.experiments.stop_signal import StopSignal
+    from llmlab.experiments.sweep_result import SweepResult
 
 
 class Experiment(Settings):
@@ -99,28 +103,56 @@ class Experiment(Settings):
 
         Works in a notebook cell and in scripts. In real time Ctrl-C ends it.
         """
+        from llmlab.experiments.sweep_result import SweepResult  # noqa: PLC0415 - a second of pandas and scipy
+
         return SweepResult([], [Run({}, 0, self.seed, self.record())], planned=1)
 
     async def run_async(self) -> SweepResult:
         """Run it while the event loop goes on with other work."""
         return await asyncio.to_thread(self.run)
 
-    def record(self, *, done: Callable[[], object] | None = None) -> RunLog:
-        """Run it and return the raw events; `done` is called after each call, on the thread that runs them."""
+    def record(
+        self,
+        *,
+        done: Callable[[], object] | None = None,
+        observers: Iterable[Observer] = (),
+        stop: StopSignal | None = None,
+    ) -> RunLog:
+        """Run it and return the raw events.
+
+        Args:
+            done: called after each call, on the thread that runs them; what it raises ends the run.
+            observers: receive the events as well.
+            stop: ends the run when it is set, whatever the run is waiting for.
+
+        Raises:
+            asyncio.CancelledError: it was stopped.
+        """
         began = time.perf_counter()
-        main = self._main(done)
+        main = self._main(done, observers, stop)
         log, started, server = virtual_time.run(main) if self.simulated else LoopThread.shared().run(lambda: main)
         return RunLog(log, started, time.perf_counter() - began, server)
 
-    async def _main(self, done: Callable[[], object] | None) -> tuple[EventLog, float, ServerView | None]:
+    async def _main(
+        self, done: Callable[[], object] | None, observers: Iterable[Observer], stop: StopSignal | None
+    ) -> tuple[EventLog, float, ServerView | None]:
         log = EventLog()
-        client = AsyncClient(seeded(self.backend, self.seed), self.policy, observers=[log], seed=self.seed)
+        client = AsyncClient(seeded(self.backend, self.seed), self.policy, observers=[log, *observers], seed=self.seed)
         started = asyncio.get_running_loop().time()
-        async with client:
-            flow = client.flow()
-            await self.workload.run(flow, seed=self.seed, done=done)
-            server = client.view
+        with nullcontext() if stop is None else _cancelled_by(stop):
+            async with client:
+                flow = client.flow()
+                await self.workload.run(flow, seed=self.seed, done=done)
+                server = client.view
         return log, started, server if isinstance(server, ServerView) else None
+
+
+def _cancelled_by(stop: StopSignal) -> AbstractContextManager[None]:
+    """Within it, the signal cancels the task that runs now."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if isinstance(loop, virtual_time.VirtualLoop):
+        return stop.calling(loop.cancel_main_from_another_thread)
+    return stop.calling(lambda: loop.call_soon_threadsafe(task.cancel) if task is not None else None)
 
 
 @functools.singledispatch

@@ -11,19 +11,23 @@ import difflib
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from llmlab.core.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    import pandas as pd
+
+    Source = str | os.PathLike[str] | pd.DataFrame | Iterable[Any]
+    """A file's name (`.csv`, `.jsonl`, `.ndjson`), a data frame, or any series of values."""
+
 MAX_LINE_BYTES = 16 * 1024**2
 """The longest line that is read, unless said otherwise; the longest context of today's models is about 4 MB of text."""
-
-Source = str | os.PathLike[str] | pd.DataFrame | Iterable[Any]
-"""A file's name (`.csv`, `.jsonl`, `.ndjson`), a data frame, or any series of values."""
 
 
 def rows(source: object, column: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[str, Any]]:
@@ -37,7 +41,7 @@ def rows(source: object, column: str, *, max_line_bytes: int = MAX_LINE_BYTES) -
     """
     if isinstance(source, str | os.PathLike):
         yield from _file_rows(source, column, max_line_bytes)
-    elif isinstance(source, pd.DataFrame):
+    elif _is_data_frame(source):
         place = _place(column, list(source.columns), "the data frame")
         for number, value in enumerate(source.iloc[:, place], 1):
             yield f"row {number}", value
@@ -63,9 +67,17 @@ def field(where: str, value: Mapping[Any, Any], column: str) -> Any:
 
 def described(value: object) -> str:
     """Name a wrong value without showing it."""
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
+    pandas = sys.modules.get("pandas")
+    nothing = [None] if pandas is None else [None, pandas.NA, pandas.NaT]
+    if any(value is one for one in nothing) or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
         return "nothing"
     return f"a {type(value).__name__}"
+
+
+def _is_data_frame(source: object) -> TypeGuard[pd.DataFrame]:
+    # Who has one has loaded pandas; a worker process, which has none, need not: that takes it half a second.
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(source, pandas.DataFrame)
 
 
 def _file_rows(source: str | os.PathLike[str], column: str, max_line_bytes: int) -> Iterator[tuple[str, Any]]:

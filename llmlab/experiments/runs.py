@@ -36,3 +36,16 @@ class Run(NamedTuple):
     seed: int
     record: RunLog | None
     key: str = ""
+
+
+class FailedRun(NamedTuple):
+    """A run of a sweep that could not be finished: its backend raised, or its worker process died twice.
+
+    `reason` says in a line what happened; `traceback` is where, as text, and empty where nobody knows.
+    """
+
+    settings: dict[str, Any]
+    replicate: int
+    seed: int
+    reason: str
+    traceback: str = ""

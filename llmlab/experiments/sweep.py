@@ -9,12 +9,10 @@ and differences between them are differences of their settings (common random nu
 
 from __future__ import annotations
 
-import asyncio
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field
-from tqdm.auto import tqdm
 
 from llmlab.backends.setting_paths import setting_at, with_setting
 from llmlab.core.chance import derived
@@ -25,16 +23,19 @@ from llmlab.experiments.conditions import Conditions
 from llmlab.experiments.documents import json_text, read_document, toml_text, write_document
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.points import Tree, levels
-from llmlab.experiments.runs import Run
+from llmlab.experiments.running.plan import Plan, PlannedRun
+from llmlab.experiments.running.sweep_run import SweepRun, carry_out, carry_out_async, stream
 from llmlab.experiments.samples import Samples
 from llmlab.experiments.schema import sweep_schema
-from llmlab.experiments.sweep_result import SweepResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from llmlab.experiments.conditions import Condition
+    from llmlab.experiments.runs import FailedRun, Run
+    from llmlab.experiments.sweep_result import SweepResult
 
 MAX_RUNS = 10_000_000
 """The most runs of a sweep: more is a slip of the pen."""
@@ -210,38 +211,66 @@ class Sweep(Settings):
             for replicate in range(1, self.replicates):
                 yield settings, replicate, point.replace(seed=derived(point.seed, replicate))
 
-    def run(self, *, progress: bool = True) -> SweepResult:
+    def run(
+        self,
+        *,
+        executor: Executor | None = None,
+        workers: int | None = None,
+        progress: bool = True,
+        on_point: Callable[[Run | FailedRun], object] | None = None,
+    ) -> SweepResult:
         """Run all points and return their events as data frames.
 
-        Works in a notebook cell as it stands. Ctrl-C (or the kernel's interrupt) stops it and keeps the finished runs:
-        the result's `interrupted` is then true.
+        A small sweep, or one of a real backend, runs here, one run after another; a large one in a process on each
+        core. The result is the same. Works in a notebook cell and in a script as it stands.
+
+        Ctrl-C (or the kernel's interrupt) stops it within a second and keeps the finished runs: the result's
+        `interrupted` is then true. A run whose backend raises, or whose worker process dies twice, costs itself alone
+        and is listed in the result's `failures`.
 
         Args:
-            progress: whether to show a progress bar, with the time left.
-        """
-        runs: list[Run] = []
-        counts = [experiment.workload.calls for _, _, experiment in self.runs()]
-        known = [count for count in counts if count is not None]
-        counted = len(known) == len(counts)  # a workload that ends by its duration does not say how many calls it makes
-        total, unit = (sum(known), "call") if counted else (len(counts), "run")
-        with tqdm(total=total, disable=not progress, unit=unit, dynamic_ncols=True, delay=0.5) as bar:
-            try:
-                for settings, replicate, experiment in self.runs():
-                    bar.set_postfix_str(f"run {len(runs) + 1} of {len(self)}", refresh=False)
-                    if experiment.simulated or not counted:
-                        record = experiment.record()
-                        bar.update(counts[len(runs)] if counted else 1)
-                    else:
-                        record = experiment.record(done=partial(bar.update, 1))
-                    runs.append(Run(settings, replicate, experiment.seed, record))
-            except KeyboardInterrupt:
-                if not runs:
-                    raise
-        return SweepResult(self.parameters, runs, planned=len(self))
+            executor: any `concurrent.futures.Executor` to run it through, such as dask's `Client(...).get_executor()`.
+            workers: how many worker processes; 1 runs everything here. Of an executor: how many jobs it does at a time.
+            progress: whether to show a progress bar, with runs per second and the time left.
+            on_point: called here with each run when it has ended.
 
-    async def run_async(self, *, progress: bool = True) -> SweepResult:
-        """Run all points in another thread, while this event loop goes on with other work."""
-        return await asyncio.to_thread(self.run, progress=progress)
+        Raises:
+            SettingsError: `workers` is no positive number.
+            SweepError: not one run could be finished.
+        """
+        return carry_out(
+            SweepRun(self._plan(), executor=executor, workers=workers, progress=progress, on_point=on_point)
+        )
+
+    async def run_async(
+        self,
+        *,
+        executor: Executor | None = None,
+        workers: int | None = None,
+        progress: bool = True,
+        on_point: Callable[[Run | FailedRun], object] | None = None,
+    ) -> SweepResult:
+        """Run all points while this event loop goes on with other work; see `run`.
+
+        To cancel it stops the sweep within half a second. `on_point` is called in another thread.
+        """
+        return await carry_out_async(
+            SweepRun(self._plan(), executor=executor, workers=workers, progress=progress, on_point=on_point)
+        )
+
+    def stream(
+        self, *, executor: Executor | None = None, workers: int | None = None, progress: bool = False
+    ) -> AsyncGenerator[Run | FailedRun]:
+        """Yield each run when it has ended, in no particular order: `async for run in sweep.stream(): ...`.
+
+        Leaving the loop by an exception or a cancellation stops the sweep within half a second; to leave it by a
+        `break`, put `contextlib.aclosing` around the stream.
+        """
+        return stream(SweepRun(self._plan(), executor=executor, workers=workers, progress=progress))
+
+    def _plan(self) -> Plan:
+        runs = (PlannedRun(number, *run) for number, run in enumerate(self.runs()))
+        return Plan(self.parameters, runs, len(self))
 
 
 def _mapped(axis: Axis, change: Callable[[Any], Any]) -> Axis:

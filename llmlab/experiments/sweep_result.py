@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
-    from llmlab.experiments.runs import Run
+    from llmlab.experiments.runs import FailedRun, Run
 
 
 class SweepResult:
@@ -36,6 +36,8 @@ class SweepResult:
         parameters: the swept settings' paths, which are columns of both frames.
         runs: the finished runs, with their raw events, those of all layers.
         planned: how many runs there were to be.
+        failures: the runs that could not be finished, with the reasons.
+        stopped: why the sweep ended before all runs were made; empty where it did not.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class SweepResult:
         *,
         planned: int,
         store: Store | None = None,
+        failures: Sequence[FailedRun] = (),
+        stopped: str = "",
         layer: str = OUTERMOST,
     ) -> None:
         """Take the finished runs: with their records, or with their keys in a store."""
@@ -53,6 +57,8 @@ class SweepResult:
         self.planned = planned
         self._store = store
         self._layer = layer
+        self.failures = list(failures)
+        self.stopped = stopped
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SweepResult:
@@ -70,8 +76,8 @@ class SweepResult:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was stopped before all runs were finished."""
-        return len(self.runs) < self.planned
+        """Whether it was stopped before all runs were made."""
+        return len(self.runs) + len(self.failures) < self.planned
 
     @cached_property
     def layers(self) -> list[str]:
@@ -89,7 +95,15 @@ class SweepResult:
         """
         if name not in self.layers:
             raise KeyError(f"no layer '{name}' has made calls; those that have: {', '.join(self.layers) or 'none'}")
-        inside = SweepResult(self.parameters, self.runs, planned=self.planned, store=self._store, layer=name)
+        inside = SweepResult(
+            self.parameters,
+            self.runs,
+            planned=self.planned,
+            store=self._store,
+            failures=self.failures,
+            stopped=self.stopped,
+            layer=name,
+        )
         inside.__dict__.update(_events=self._events, _labels=self._labels)  # made once
         return inside
 
@@ -186,7 +200,8 @@ class SweepResult:
 
     def __repr__(self) -> str:
         state = f"interrupted after {len(self.runs)} of {self.planned}" if self.interrupted else f"{len(self.runs)}"
-        return f"<SweepResult: {state} runs over {', '.join(self.parameters) or 'one point'}>"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"<SweepResult: {state} runs{failed} over {', '.join(self.parameters) or 'one point'}>"
 
     def _repr_html_(self) -> str:
         table = self.summary()[[*self.parameters, *HEADLINE]]

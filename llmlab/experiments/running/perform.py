@@ -1,0 +1,61 @@
+"""What is done with a run, wherever that is: it is made, and what it recorded or why it failed is sent back.
+
+A mistake in a backend of the user's own costs its run and no other, so every exception becomes a `Performed`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.runs import RunLog
+    from llmlab.experiments.stop_signal import StopSignal
+
+
+class Performed(NamedTuple):
+    """How a run ended: the run's number, and what was recorded; where it failed, why, and where in the code."""
+
+    number: int
+    record: RunLog | None
+    reason: str = ""
+    traceback: str = ""
+
+
+class Stopped(Exception):
+    """The run was stopped before its end."""
+
+
+def perform_batch(batch: Sequence[tuple[int, Experiment]]) -> list[Performed]:
+    """Make runs, given with their numbers, one after another: what a worker does."""
+    return [perform(number, experiment) for number, experiment in batch]
+
+
+def perform(
+    number: int,
+    experiment: Experiment,
+    *,
+    done: Callable[[], object] | None = None,
+    stop: StopSignal | None = None,
+) -> Performed:
+    """Make one run.
+
+    Raises:
+        Stopped: the signal was set.
+    """
+    try:
+        return Performed(number, experiment.record(done=done, stop=stop))
+    except (Exception, CancelledError) as error:  # noqa: BLE001 - reported as the run's result, with its place
+        if stop is not None and stop.is_set():
+            raise Stopped from None
+        return Performed(number, None, reason_of(error), "".join(traceback.format_exception(error)))
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in a line what an exception says."""
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

@@ -1,0 +1,46 @@
+"""What is to be run: the runs of a sweep, in the order of its result.
+
+It is handed over by `Sweep`, which makes it, and knows nothing of where it is carried out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llmlab.experiments.rates import RateRamp, RateSteps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from llmlab.experiments.experiment import Experiment
+
+
+class PlannedRun(NamedTuple):
+    """One run to be made: its place in the sweep's result, the swept settings, the replicate, and the experiment."""
+
+    number: int
+    settings: dict[str, Any]
+    replicate: int
+    experiment: Experiment
+
+
+class Plan(NamedTuple):
+    """A sweep to be carried out: the swept settings' paths, and its runs, of which there are `planned`."""
+
+    parameters: list[str]
+    runs: Iterable[PlannedRun]
+    planned: int
+
+
+def expected_calls(experiment: Experiment) -> float:
+    """Return how many calls an experiment makes, or about so many where its workload ends by its duration."""
+    workload = experiment.workload
+    if workload.calls is not None:
+        return workload.calls
+    assert workload.duration is not None  # noqa: S101 - one of the two is its end
+    rate = workload.rate
+    if isinstance(rate, RateSteps | RateRamp):
+        return rate.expected_calls(workload.duration)
+    if rate is not None:
+        return rate * workload.duration
+    return float(sum(1 for _ in workload.times(experiment.seed)))  # a trace that is cut off
