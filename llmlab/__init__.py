@@ -26,6 +26,7 @@ The map; each package imports only from those above it:
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
       storm_map.py    which loads and retries outlive an outage
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
+    exports/        a policy as settings for other clients: openai, anthropic, litellm, tenacity
     plots/          data frames into charts
     reports/        a result as one HTML file: report(result, "out.html")
     widgets/        (later) the same, interactively
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from llmlab.experiments.sweep import Sweep
     from llmlab.experiments.sweep_result import SweepResult
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
+    from llmlab.exports.export import export_policy
     from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, LocalLLM, MockLLM
     from llmlab.observers import JsonLinesObserver, LoggingObserver
     from llmlab.reports.document import report
@@ -123,6 +125,7 @@ _HOME = {
     "llmlab.experiments.sweep": ("Sweep",),
     "llmlab.experiments.sweep_result": ("SweepResult",),
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
+    "llmlab.exports.export": ("export_policy",),
     "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "LocalLLM", "MockLLM"),
     "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
     "llmlab.reports.document": ("report",),
@@ -202,6 +205,7 @@ __all__ = [
     "Values",
     "Window",
     "WithFaults",
+    "export_policy",
     "preset",
     "prompts",
     "recommend",

@@ -30,6 +30,7 @@ ORDER = (
     "llms",
     "analysis",
     "experiments",
+    "exports",
     "plots",
     "reports",
     "widgets",
