@@ -26,6 +26,7 @@ The map; each package imports only from those above it:
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
       storm_map.py    which loads and retries outlive an outage
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
+      tune.py         a search for the settings that keep an SLO
     exports/        a policy as settings for other clients: openai, anthropic, litellm, tenacity
     plots/          data frames into charts
     reports/        a result as one HTML file: report(result, "out.html")
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from llmlab.experiments.storm_map import storm_map
     from llmlab.experiments.sweep import Sweep
     from llmlab.experiments.sweep_result import SweepResult
+    from llmlab.experiments.tune import tune
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
     from llmlab.exports.export import export_policy
     from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, LocalLLM, MockLLM
@@ -124,6 +126,7 @@ _HOME = {
     "llmlab.experiments.storm_map": ("storm_map",),
     "llmlab.experiments.sweep": ("Sweep",),
     "llmlab.experiments.sweep_result": ("SweepResult",),
+    "llmlab.experiments.tune": ("tune",),
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
     "llmlab.exports.export": ("export_policy",),
     "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "LocalLLM", "MockLLM"),
@@ -212,6 +215,7 @@ __all__ = [
     "report",
     "stack",
     "storm_map",
+    "tune",
 ]
 
 

@@ -72,7 +72,7 @@ def recommend(
     calls, targets = result.calls, slo.targets()
     if calls.empty:
         raise SettingsError("the result holds no calls; run the sweep first")
-    criteria, swept = _criteria(least, list(targets)), [*chosen, *conditions]
+    criteria, swept = criteria_of(least, list(targets)), [*chosen, *conditions]
     count = len(calls[swept].drop_duplicates()) if swept else 1
     each = 1 - (1 - confidence) / (count * len(targets))
     cells = cells_by_setting(calls, chosen, conditions, criteria, slo=slo, confidence=each)
@@ -113,7 +113,7 @@ def _settings_and_conditions(parameters: list[str], settings: Sequence[str] | No
     return chosen, [name for name in parameters if name not in chosen]
 
 
-def _criteria(least: Criterion, asked: list[Criterion]) -> list[Criterion]:
+def criteria_of(least: Criterion, asked: list[Criterion]) -> list[Criterion]:
     """Return what is estimated: what is asked for and minimised, and in any case a success rate, a latency, a load.
 
     The latency that comes first is the front's.
