@@ -308,13 +308,18 @@ def test_help_names_the_commands_with_examples(arguments):
     assert max(map(len, result.stdout.splitlines())) <= WIDTH
 
 
-@pytest.mark.parametrize("name", ["demo", "sweep"])
-def test_the_help_of_a_command_has_examples_with_valid_options(name, monkeypatch):
+@pytest.mark.parametrize(("name", "modules"), [("demo", ["demo"]), ("sweep", ["sweep", "sweep_file"])])
+def test_the_help_of_a_command_has_examples_with_valid_options(name, modules, monkeypatch):
     ran = []
-    monkeypatch.setattr(f"llmlab.cli.{name}.run", lambda **options: ran.append(options))
+    for module in modules:
+        monkeypatch.setattr(f"llmlab.cli.{module}.run", lambda *_, **options: ran.append(options))
     output = invoke(name, "--help").stdout
     assert max(map(len, output.splitlines())) <= WIDTH
-    examples = [line.split("   ")[0] for line in map(str.strip, output.splitlines()) if line.startswith("llmlab ")]
+    examples = [
+        line.split("   ")[0].split(" > ")[0]
+        for line in map(str.strip, output.splitlines())
+        if line.startswith("llmlab ")
+    ]
     assert len(examples) >= 2
     assert [exit_code(example.split()[1:]) for example in examples] == [0] * len(examples) == [0] * len(ran)
 

@@ -3,8 +3,8 @@
 Exit codes: 0 done, 1 it could not be finished (or a check of `verify` missed), 2 wrong options or settings, 130
 interrupted (Ctrl-C), 141 the reader of the output went away (`| head`).
 
-What the commands do stands in `demo.py`, `sweep.py`, `report.py` and `verify.py`, how they write in `console.py`. This
-module must stay light: `--help` answers before anything heavy is loaded, so each command imports its own work.
+What the commands do stands in modules of their names, how they write in `console.py`. This module must stay light:
+`--help` answers before anything heavy is loaded, so each command imports its own work.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def _what_is_wrong(error: Exception) -> str | None:
     return f"{command}: {' '.join(describe().split()).rstrip('.')}; see '{command} --help'"
 
 
-def _at_least(lowest: int) -> Callable[[int], int]:
+def _at_least(lowest: int) -> Callable[[int | None], int | None]:
     """Return a check of an option's value, in our words: typer's differ from release to release and hide the value."""
 
-    def check(value: int) -> int:
-        if value < lowest:
+    def check(value: int | None) -> int | None:
+        if value is not None and value < lowest:
             raise typer.BadParameter(f"must be {lowest} or more, got {value}")
         return value
 
@@ -102,6 +102,7 @@ def llmlab(
       llmlab demo                     watch calls fail, and retries help
       llmlab demo --async             the same calls, all at once
       llmlab sweep --out results      many settings; a table and a chart
+      llmlab sweep retries.toml       the sweep that a file describes
       llmlab report results           stored results as an HTML file
       llmlab verify --quick           the simulation against known theory
     """  # noqa: D301 - \b keeps typer from joining the lines that follow
@@ -141,29 +142,77 @@ def demo(
 
 @app.command()
 def sweep(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A sweep, as .toml or .json.")] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the chart and the numbers; made if missing.")
-    ] = Path("llmlab-sweep"),
-    calls: Annotated[int, typer.Option(callback=_at_least(1), help="Calls for each combination of settings.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Fixes all chance.")] = 0,
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for what is written; made if missing."),
+    ] = None,
+    calls: Annotated[
+        int | None,
+        typer.Option(callback=_at_least(1), help="Calls for each combination, without a FILE.  [default: 1000]"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes all chance, without a FILE.  [default: 0]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With a FILE: write JSON instead of a table.")] = False,
 ) -> None:
-    """Try many settings on the simulated server: a table and a chart.
+    """Try many settings: those of a FILE, or a built-in sweep.
 
-    How often do calls fail, by the probability that an attempt times out and by
-    the number of retries? All combinations meet the same chance, so differences
-    come from the settings.
+    Without a FILE: how often do calls fail on the simulated server, by the
+    probability that an attempt times out and by the number of retries? A table
+    and a chart.
 
-    Writes failure_rate.png and summary.csv into DIR, replacing earlier ones.
-    Ctrl-C stops early and keeps what is finished.
+    A FILE names an experiment and what to change in it; `llmlab schema` has
+    everything that may stand there. Nothing in it is executed:
+
+    \b
+      [base.backend]
+      kind = "mock"
+      overload_probability = 0.05
+      [grid]
+      policy.retry.max_retries = [0, 1, 2]
+      backend.timeout_probability = [0.0, 0.2, 0.4]
+      policy.attempt_timeout = { kind = "log", low = 1, high = 100, num = 5 }
+
+    All points meet the same chance, so differences come from the settings.
+    summary.csv (and failure_rate.png without a FILE) in DIR replace earlier
+    ones. Ctrl-C stops early and keeps what is finished.
 
     \b
     Examples:
       llmlab sweep
       llmlab sweep --out results --calls 5000 --seed 3
+      llmlab sweep retries.toml --out results
+      llmlab sweep retries.toml --json > retries.json
     """  # noqa: D301 - see above
-    from llmlab.cli.sweep import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
+    if file is None:
+        from llmlab.cli.sweep import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
 
-    run(out=out, calls=calls, seed=seed)
+        _only_with_file("--json", as_json or None)
+        run(out=out or Path("llmlab-sweep"), calls=1000 if calls is None else calls, seed=seed or 0)
+    else:
+        from llmlab.cli.sweep_file import run as run_file  # noqa: PLC0415 - late, too
+
+        for option, value, setting in (("--calls", calls, "base.workload.calls"), ("--seed", seed, "base.seed")):
+            if value is not None:
+                raise typer.BadParameter(f"{option} is for the built-in sweep; set {setting} in '{file}'")
+        run_file(file, out=out, as_json=as_json)
+
+
+def _only_with_file(option: str, value: object) -> None:
+    if value is not None:
+        raise typer.BadParameter(f"{option} needs a FILE")
+
+
+@app.command()
+def schema() -> None:
+    """Write the JSON schema of a sweep's FILE, for editors and programs.
+
+    \b
+    Example:
+      llmlab schema > sweep.schema.json
+    """  # noqa: D301 - see above
+    from llmlab.cli.schema import run  # noqa: PLC0415 - late: pandas takes a second to load
+
+    run()
 
 
 @app.command()

@@ -10,6 +10,7 @@ import os
 import sys
 import textwrap
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -83,6 +84,22 @@ def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int 
     say(line(["-" * width for width in widths]))
     for row, look in zip(rows, looks or [""] * len(rows), strict=True):
         say(line(row), look)
+
+
+def make_folder(out: Path | str) -> Path:
+    """Make the folder before the work, so that a wrong name costs no time; return it.
+
+    Raises:
+        SettingsError: it cannot be made or written into.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out: cannot make the folder '{folder}' ({error.strerror}); name another") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"--out: no permission to write into the folder '{folder}'; name another")
+    return folder
 
 
 @contextmanager

@@ -5,15 +5,14 @@ The sweep itself is an ordinary one, with the library's defaults; this module on
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from llmlab import plots
-from llmlab.cli.console import HEAD, complain, ends_with_a_code, say, say_table, say_text
-from llmlab.core.settings import SettingsError
+from llmlab.cli.console import HEAD, complain, ends_with_a_code, make_folder, say, say_table, say_text
+from llmlab.cli.result import write_numbers
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.sweep import Sweep
 from llmlab.experiments.workload import ClosedLoop
@@ -43,7 +42,7 @@ def run(*, out: Path, calls: int, seed: int) -> None:
     """
     with ends_with_a_code():
         sweep = Sweep(Experiment(workload=ClosedLoop(calls=calls), seed=seed), GRID)
-        _make_folder(out)
+        make_folder(out)
         say(f"{len(sweep)} combinations of settings on a simulated server; calls for each: {calls:,}", HEAD)
         policy = sweep.base.policy
         say(f"attempt_timeout={policy.attempt_timeout:g} s, total_timeout={policy.total_timeout:g} s, seed={seed}")
@@ -58,16 +57,6 @@ def run(*, out: Path, calls: int, seed: int) -> None:
                 f"interrupted after {len(result.runs)} of {result.planned} combinations; these are shown and saved"
             )
             raise typer.Exit(130)
-
-
-def _make_folder(out: Path) -> None:
-    """Make the folder before the work, so that a wrong name costs no time."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"--out: cannot make the folder '{out}' ({error.strerror}); name another") from None
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise SettingsError(f"--out: no permission to write into the folder '{out}'; name another")
 
 
 def _say_tables(cells: Cells) -> None:
@@ -114,12 +103,12 @@ def lesson(cells: Cells) -> str:
 
 
 def _save(result: SweepResult, summary: pd.DataFrame, out: Path) -> None:
-    chart, numbers = out / "failure_rate.png", out / "summary.csv"
+    chart = out / "failure_rate.png"
     figure = cast("Figure", plots.failure_rate(result.calls, x=X, hue=HUE).figure)
     try:
         figure.savefig(chart, dpi=150)
-        summary.to_csv(numbers, index=False)
     except OSError as error:
         complain(f"cannot write into '{out}': {error.strerror or error}")
         raise typer.Exit(1) from None
+    numbers = write_numbers(summary, out)
     say(f"\nchart    {chart}\nnumbers  {numbers}")

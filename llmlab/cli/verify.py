@@ -5,8 +5,6 @@ The cases stand in `llmlab/experiments/verify/`; this module only shows them, ea
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from llmlab.cli.console import BAD, GOOD, HEAD, ends_with_a_code, say, say_table, say_text
+from llmlab.cli.result import say_json
 from llmlab.experiments.verify import case_names, verify
 from llmlab.experiments.verify.case import EXACT
 
@@ -46,7 +45,7 @@ def run(*, quick: bool, cases: Sequence[str], as_json: bool) -> None:
             rows += checked
         missed = [row for row in rows if not row["holds"]]
         if as_json:
-            say(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows], indent=2))
+            say_json(rows)
         else:
             _say_verdict(len(rows), missed, time.perf_counter() - began)
         if missed:
@@ -91,11 +90,6 @@ def _say_verdict(count: int, missed: Sequence[Row], seconds: float) -> None:
             say(f"  {row['case']}: {row['quantity']}")
     else:
         say(f"All {count} checks hold ({seconds:.0f} s).", GOOD)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON has a word for: it has none for what could not be measured."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def number(value: float) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from llmlab import Sweep
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -59,6 +61,12 @@ def test_a_python_example_runs(block, tmp_path, monkeypatch):
     if block.comment != "needs: ollama":
         monkeypatch.chdir(tmp_path)  # an example may write files
         exec(code, {"__name__": "readme"})
+
+
+def test_a_sweep_as_a_file_runs(tmp_path):
+    [text] = [each.code for each in blocks(README) if each.language == "toml"]
+    (tmp_path / "retries.toml").write_text(text)
+    assert len(Sweep.load(tmp_path / "retries.toml").run(progress=False).summary()) == 12
 
 
 def test_the_readme_has_an_example_that_runs():
