@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from llmlab import ClosedLoop, Experiment, Sweep
+from llmlab import ClosedLoop, Experiment, MockBackend, OllamaBackend, Sweep
 from llmlab.cli import app, exit_code
 from llmlab.cli.console import WIDTH
 
@@ -97,6 +97,7 @@ def test_a_users_mistake_in_a_file_is_told_in_a_line_and_ends_with_2(file, text,
         ),
         (["retries.toml", "--seed", "0"], "--seed is for the built-in sweep; set base.seed in 'retries.toml'"),
         (["--json"], "--json needs a FILE"),
+        (["--workers", "2"], "--workers needs a FILE"),
         (["retries.toml", "--out", "retries.toml"], "--out: cannot make the folder 'retries.toml'"),
     ],
 )
@@ -119,6 +120,34 @@ def test_an_interrupted_sweep_of_a_file_keeps_what_is_finished(file, monkeypatch
     assert "interrupted after 3 of 8 runs; these are shown and saved" in result.stderr
     assert file.with_name("retries-results").joinpath("summary.csv").exists()
     assert json.loads(invoke("sweep", file, "--json").stdout)["interrupted"] is True
+
+
+def test_workers_change_nothing_but_the_time(file, tmp_path):
+    assert invoke("sweep", file, "--out", tmp_path / "one", "--workers", 1).exit_code == 0
+    assert invoke("sweep", file, "--out", tmp_path / "two", "--workers", 2).exit_code == 0
+    assert (tmp_path / "one" / "summary.csv").read_text() == (tmp_path / "two" / "summary.csv").read_text()
+
+
+def test_runs_that_fail_cost_themselves_and_end_with_1(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OLLAMA_HOST", "ftp://nowhere")  # found out when the run begins
+    backends = [MockBackend(), OllamaBackend(model="x")]
+    Sweep(Experiment(workload=ClosedLoop(calls=2)), {"backend": backends}).save("both.toml")
+    result = invoke("sweep", "both.toml")
+    assert result.exit_code == 1
+    assert "kind='mock'" in result.stdout
+    assert "failed: experiment.backend=kind='ollama'" in result.stderr
+    assert "OLLAMA_HOST must be an address" in result.stderr
+    assert "1 of 2 runs failed; the others are shown and saved" in result.stderr
+    assert "Traceback" not in result.stderr
+    data = json.loads(invoke("sweep", "both.toml", "--json").stdout)
+    assert (data["finished"], data["failures"][0]["settings"]["experiment.backend"]["kind"]) == (1, "ollama")
+
+    Sweep(Experiment(backend=OllamaBackend(model="x"))).save("none.toml")
+    result = invoke("sweep", "none.toml")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("llmlab: none of 1 runs could be finished. The first to fail: the only point")
+    assert "Traceback" not in result.stderr
 
 
 def test_the_schema_is_written_as_json():

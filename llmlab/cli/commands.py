@@ -141,7 +141,7 @@ def demo(
 
 
 @app.command()
-def sweep(
+def sweep(  # noqa: PLR0917 - typer takes options from parameters
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A sweep, as .toml or .json.")] = None,
     out: Annotated[
         Path | None,
@@ -152,6 +152,10 @@ def sweep(
         typer.Option(callback=_at_least(1), help="Calls for each combination, without a FILE.  [default: 1000]"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes all chance, without a FILE.  [default: 0]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(callback=_at_least(1), metavar="N", help="With a FILE: worker processes; by default as suits it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With a FILE: write JSON instead of a table.")] = False,
 ) -> None:
     """Try many settings: those of a FILE, or a built-in sweep.
@@ -174,19 +178,21 @@ def sweep(
 
     All points meet the same chance, so differences come from the settings.
     summary.csv (and failure_rate.png without a FILE) in DIR replace earlier
-    ones. Ctrl-C stops early and keeps what is finished.
+    ones. Ctrl-C stops early and keeps what is finished. Ends with 1 if a run
+    fails; the others go on.
 
     \b
     Examples:
       llmlab sweep
       llmlab sweep --out results --calls 5000 --seed 3
-      llmlab sweep retries.toml --out results
+      llmlab sweep retries.toml --out results --workers 4
       llmlab sweep retries.toml --json > retries.json
     """  # noqa: D301 - see above
     if file is None:
         from llmlab.cli.sweep import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
 
         _only_with_file("--json", as_json or None)
+        _only_with_file("--workers", workers)
         run(out=out or Path("llmlab-sweep"), calls=1000 if calls is None else calls, seed=seed or 0)
     else:
         from llmlab.cli.sweep_file import run as run_file  # noqa: PLC0415 - late, too
@@ -194,7 +200,7 @@ def sweep(
         for option, value, setting in (("--calls", calls, "base.workload.calls"), ("--seed", seed, "base.seed")):
             if value is not None:
                 raise typer.BadParameter(f"{option} is for the built-in sweep; set {setting} in '{file}'")
-        run_file(file, out=out, as_json=as_json)
+        run_file(file, out=out, workers=workers, as_json=as_json)
 
 
 def _only_with_file(option: str, value: object) -> None:

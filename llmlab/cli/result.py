@@ -28,7 +28,7 @@ MOST_ROWS = 50
 def say_result(result: SweepResult, summary: pd.DataFrame) -> None:
     """Write the headlines of every point as a table."""
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
-    settings = [[value_label(row[path]) for path in result.parameters] for row in rows[:MOST_ROWS]]
+    settings = [[_cut(value_label(row[path])) for path in result.parameters] for row in rows[:MOST_ROWS]]
     say_table(
         [*_short_names(result.parameters), "calls", "failure rate (95%)", "attempts/call", "p50", "p95"],
         [[*shown, *_headlines(row)] for shown, row in zip(settings, rows, strict=False)],
@@ -36,6 +36,10 @@ def say_result(result: SweepResult, summary: pd.DataFrame) -> None:
     )
     if len(rows) > MOST_ROWS:
         say(f"... and {len(rows) - MOST_ROWS:,} points more")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 32 else f"{text[:31]}…"
 
 
 def _headlines(row: dict[str, Any]) -> list[str]:
@@ -60,6 +64,10 @@ def result_data(result: SweepResult, summary: pd.DataFrame) -> dict[str, Any]:
     return {
         "planned": result.planned,
         "finished": len(result.runs),
+        "failures": [
+            {"settings": run.settings, "replicate": run.replicate, "seed": run.seed, "reason": run.reason}
+            for run in result.failures
+        ],
         "interrupted": result.interrupted,
         "parameters": result.parameters,
         "summary": summary.to_dict("records"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,23 +10,32 @@ import typer
 
 from llmlab.cli.console import HEAD, complain, ends_with_a_code, make_folder, say
 from llmlab.cli.result import result_data, say_json, say_result, write_numbers
+from llmlab.experiments.running.sweep_run import SweepError
 from llmlab.experiments.sweep import Sweep
+from llmlab.plots.labels import value_label
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llmlab.experiments.runs import FailedRun
+    from llmlab.experiments.sweep_result import SweepResult
 
-def run(file: Path, *, out: Path | None, as_json: bool) -> None:
+MOST_FAILURES = 10
+"""More failed runs than these are counted and not described."""
+
+
+def run(file: Path, *, out: Path | None, workers: int | None, as_json: bool) -> None:
     """Run the sweep, write its headlines, and save its numbers into `out`.
 
     Args:
         file: a TOML or JSON file, as `Sweep.load` reads it.
         out: the folder; `None` is one named after the file, where the command is run.
+        workers: how many worker processes; `None` is as many as suit the sweep.
         as_json: whether to write JSON in place of the table.
 
     Raises:
-        typer.Exit: the results cannot be written (1), the file or the folder is wrong (2), Ctrl-C (130), or nobody
-            reads the output any more (141).
+        typer.Exit: runs failed or the results cannot be written (1), the file or the folder is wrong (2), Ctrl-C
+            (130), or nobody reads the output any more (141).
     """
     with ends_with_a_code():
         sweep = Sweep.load(file)
@@ -33,7 +43,7 @@ def run(file: Path, *, out: Path | None, as_json: bool) -> None:
         if not as_json:
             points = len(sweep) // sweep.replicates
             say(f"{file}: points {points:,}, replicates {sweep.replicates:,}, runs {len(sweep):,}", HEAD)
-        result = sweep.run(progress=sys.stderr.isatty())
+        result = _carried_out(sweep, workers)
         summary = result.summary()
         if as_json:
             say_json(result_data(result, summary))
@@ -43,6 +53,27 @@ def run(file: Path, *, out: Path | None, as_json: bool) -> None:
         numbers = write_numbers(summary, folder)
         if not as_json:
             say(f"\nnumbers  {numbers}")
+        for failed in result.failures[:MOST_FAILURES]:
+            complain(f"failed: {_described(failed)}: {failed.reason}")
+        if len(result.failures) > MOST_FAILURES:
+            complain(f"... and {len(result.failures) - MOST_FAILURES:,} runs more")
         if result.interrupted:
             complain(f"interrupted after {len(result.runs)} of {result.planned} runs; these are shown and saved")
             raise typer.Exit(130)
+        if result.failures:
+            complain(f"{len(result.failures)} of {result.planned} runs failed; the others are shown and saved")
+            raise typer.Exit(1)
+
+
+def _carried_out(sweep: Sweep, workers: int | None) -> SweepResult:
+    logging.getLogger("llmlab").addHandler(logging.NullHandler())  # what it warns of is told here, in our form
+    try:
+        return sweep.run(workers=workers, progress=sys.stderr.isatty())
+    except SweepError as error:
+        complain(str(error).splitlines()[0])
+        raise typer.Exit(1) from None
+
+
+def _described(failed: FailedRun) -> str:
+    settings = [f"{path}={value_label(value)}" for path, value in failed.settings.items()]
+    return ", ".join([*settings, f"replicate {failed.replicate}"])

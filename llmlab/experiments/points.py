@@ -107,7 +107,7 @@ class Tree(NamedTuple):
 
     def _below(self, point: Experiment, settings: dict[str, Any], depth: int) -> Iterator[tuple[dict[str, Any], Any]]:
         if depth == len(self.levels):
-            shown = {path: settings[path] if path in settings else _kept(point, path) for path in self.paths}
+            shown = {column_of(path): settings[path] if path in settings else _kept(point, path) for path in self.paths}
             read = partial(_read, shown, point)
             if all(condition.holds(read) for condition in self.where):
                 yield shown, point
@@ -134,6 +134,11 @@ class Tree(NamedTuple):
                 for number, level in enumerate(self.levels)
             ]
             yield self._replace(levels=tuple(kept))
+
+
+def column_of(path: str) -> str:
+    """Return the name that a swept setting has in results: its path, but where they have such a column of their own."""
+    return f"experiment.{path}" if path == "backend" else path  # `backend` says what each attempt was sent to
 
 
 def _read(settings: Mapping[str, Any], point: Experiment, path: str) -> Any:

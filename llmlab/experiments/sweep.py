@@ -22,7 +22,7 @@ from llmlab.experiments.axes import Axes, Axis, Values, by_path_data
 from llmlab.experiments.conditions import Conditions
 from llmlab.experiments.documents import json_text, read_document, toml_text, write_document
 from llmlab.experiments.experiment import Experiment
-from llmlab.experiments.points import Tree, levels
+from llmlab.experiments.points import Tree, column_of, levels
 from llmlab.experiments.running.plan import Plan, PlannedRun
 from llmlab.experiments.running.sweep_run import SweepRun, carry_out, carry_out_async, stream
 from llmlab.experiments.samples import Samples
@@ -197,8 +197,8 @@ class Sweep(Settings):
 
     @property
     def parameters(self) -> list[str]:
-        """The paths of the swept settings, in order."""
-        return list(self._tree.paths)
+        """The names of the swept settings in results: their paths, or for `backend` as a whole `experiment.backend`."""
+        return list(map(column_of, self._tree.paths))
 
     def __len__(self) -> int:
         """The number of runs: points times replicates."""

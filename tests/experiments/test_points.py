@@ -70,6 +70,13 @@ def test_what_is_none_is_swept_where_it_is_something():
     assert [settings[f"{path}.initial"] for settings, _, _ in Sweep(BASE, grid).runs()] == [None, 1, 2]
 
 
+def test_whole_backends_are_swept_beside_the_results_own_column_of_that_name():
+    sweep = Sweep(BASE, {"backend": [MockBackend(), MockBackend(name="other")]})
+    assert sweep.parameters == ["experiment.backend"]
+    attempts = sweep.run(progress=False).attempts
+    assert list(attempts.groupby("experiment.backend", observed=True)["backend"].first()) == ["mock", "other"]
+
+
 def test_where_leaves_points_out_also_such_as_would_be_invalid():
     overload, timeout = "backend.overload_probability", "backend.timeout_probability"
     grid = {overload: [0.0, 0.7], timeout: [0.0, 0.7]}
