@@ -11,6 +11,7 @@ from llmlab import (
     AsyncMockLLM,
     AttemptFailure,
     AttemptKey,
+    Backoff,
     BurstyArrivals,
     Client,
     ClientPolicy,
@@ -19,6 +20,8 @@ from llmlab import (
     EventLog,
     Experiment,
     FailureReason,
+    Fallback,
+    Layer,
     LLMFailure,
     LLMRequest,
     LLMResponse,
@@ -56,6 +59,14 @@ class Echo:
         return Answer(f"You said: {request.prompt}")
 
 
+class Steady(Backoff):
+    """A policy of one's own: the same wait before every retry."""
+
+    def delay(self, retry: int, previous: float, u: float) -> float:
+        """Wait for `base` seconds."""
+        return self.base
+
+
 def said(result: LLMResponse | LLMFailure) -> str:
     """Tell the two results apart."""
     if result.ok:
@@ -74,6 +85,9 @@ def main() -> list[str]:
     log = EventLog()
     lines = [said(MockLLM(latency=Lognormal(median=1, sigma=0.5), observers=[log], seed=3).generate("Hello"))]
     lines.append(said(Client(Echo(), ClientPolicy(retry=RetryPolicy(max_retries=1))).generate("Hi")))
+    evenly = ClientPolicy(retry=RetryPolicy(max_retries=1, backoff=Steady(base=2.0)))
+    several = Fallback([Layer(Echo(), evenly, name="echo", model="m"), MockBackend()], on={FailureReason.OVERLOADED})
+    lines.append(said(Client(several).generate("Again")))
     conversation = LLMRequest(messages=[{"role": "user", "content": "Where?"}], response_format=City, stop="END")
     city = MockLLM().generate(conversation).unwrap().parsed
     lines.append(f"{city.name}, {len(log)} attempt")
