@@ -80,12 +80,12 @@ def main() -> None:
     points = run(**vars(chosen))
     wall = time.perf_counter() - began
     attempts, cpu = int(points["attempts"].sum()), float(points["cpu_s"].sum())
-    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    largest = max(resource.getrusage(whose).ru_maxrss for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}\n")
     print(f"{len(points)} points, {attempts:,} attempts, {chosen.processes} processes")
     print(f"by the clock: {wall:.0f} s; processor: {cpu:.0f} s, {1e6 * cpu / attempts:.1f} us per attempt")
     print(f"alone on {chosen.processes} cores: about {cpu / chosen.processes:.0f} s")
-    print(f"largest process: {largest:.0f} MB")
+    print(f"largest process: {largest / 1024:.0f} MB")
     wrong = disagreements(points)
     print("Every point agrees with lambda (1 + r) = mu." if not wrong else f"NOT AS THE LINE SAYS: {wrong}")
 
