@@ -76,7 +76,12 @@ def server_frame(view: ServerView | pa.Table | None) -> pd.DataFrame:
     """
     if not isinstance(view, pa.Table):
         view = arrow_table([ColumnTable(SERVER_COLUMNS) if view is None else view.table()])
-    return pd.DataFrame(_columns(view, SERVER_COLUMNS), copy=False)
+    return declared_frame(view, SERVER_COLUMNS)
+
+
+def declared_frame(table: pa.Table, declared: tuple[Column, ...]) -> pd.DataFrame:
+    """Return the declared columns of an Arrow table, with the types that they are declared to have."""
+    return pd.DataFrame(_columns(table, declared), copy=False)
 
 
 def concat_frames(

@@ -6,6 +6,7 @@ Each column declares its unit, its meaning and over which calls or attempts it i
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,15 @@ import pandas as pd
 from llmlab.analysis.frames import parameter_columns
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.metrics import rate_columns, ratio
+from llmlab.analysis.sketches import quantiles
+from llmlab.analysis.totals import (
+    ATTEMPT_TOTALS,
+    CALL_TOTALS,
+    TOTALS_COLUMNS,
+    attempt_totals,
+    call_totals,
+    generation_speeds,
+)
 from llmlab.core.events import Column
 from llmlab.core.vocabulary import Fate
 
@@ -120,32 +130,89 @@ def summary(
         KeyError: a frame lacks a column of `by` or `runs`; the message lists those there are.
     """
     groups = Groups(calls, by)
-    counts, answered = groups.counts(), groups.sums(calls["answered"])
-    fates = groups.counts_of_words(calls["fate"])
-    attempted = groups.sums(calls["attempts"])
-    columns: dict[str, Any] = {
-        "calls": counts,
-        "answered": answered,
-        **rate_columns("success_rate", answered, counts),
-        **rate_columns("failure_rate", counts - answered, counts),
-        **{f"fate_{fate}": fates[:, code] for code, fate in enumerate(Fate)},
+    totals = call_totals(calls, groups) | ({} if attempts is None else attempt_totals(attempts, groups))
+    seconds = durations(calls, groups, parameter_columns(calls) if runs is None else list(runs))
+    answered = calls["answered"]
+    percentiles = {
         **_percentile_columns("latency", groups, calls["latency_s"]),
-        **_percentile_columns("answered_latency", groups, calls["latency_s"], calls["answered"]),
-        **_percentile_columns("failed_latency", groups, calls["latency_s"], ~calls["answered"]),
+        **_percentile_columns("answered_latency", groups, calls["latency_s"], answered),
+        **_percentile_columns("failed_latency", groups, calls["latency_s"], ~answered),
         **_first_token_columns(calls, groups),
-        "attempts": attempted,
-        "attempts_per_call": ratio(attempted, counts),
-        "wasted_attempts": attempted - answered,
     }
-    for name in ("slot_wait", "rate_wait", "backoff", "server"):
-        columns[f"{name}_mean_s"] = ratio(groups.sums(calls[f"{name}_s"]), counts)
-    columns["duration_s"] = durations(calls, groups, parameter_columns(calls) if runs is None else list(runs))
-    columns["throughput_per_s"] = ratio(answered, columns["duration_s"])
-    written = groups.sums(calls["output_tokens"].where(calls["answered"]).fillna(0.0))
-    columns["output_tokens_per_s"] = ratio(written, columns["duration_s"])
     if attempts is not None:
-        columns |= _attempt_columns(attempts, groups)
-    return groups.frame(columns)
+        percentiles["generation_tokens_per_s"] = _generation_speeds(attempts, groups)
+    return groups.frame(_columns(totals, seconds, percentiles))
+
+
+def summary_of_totals(totals: pd.DataFrame, sketches: pd.DataFrame, by: By = None) -> pd.DataFrame:
+    """Return the `summary` of calls of which only totals and sketches were kept; its percentiles are within 0.4%.
+
+    Args:
+        totals: `TOTALS_COLUMNS` of runs, and in front the columns that tell them apart.
+        sketches: `SKETCH_COLUMNS` of the same runs, with the same columns in front.
+        by: the column or columns to group by; `None` takes all calls together.
+
+    Raises:
+        KeyError: a frame lacks a column of `by`; the message lists those there are.
+    """
+    groups = Groups(totals, by)
+    kept = CALL_TOTALS if totals["made_attempts"].isna().any() else (*CALL_TOTALS, *ATTEMPT_TOTALS)
+    sums = {column.name: groups.sums(totals[column.name]) for column in kept}
+    codes = groups.codes_of(sketches)
+    declared = {column.name for column in TOTALS_COLUMNS}
+    runs = [str(name) for name in totals.columns if name not in declared]
+    percentiles: dict[str, Any] = {}
+    for name, measures, qs in _SKETCHED:
+        chosen = sketches["measure"].isin(measures).to_numpy()
+        own = codes[chosen]
+        order = np.argsort(own, kind="stable")
+        edges = np.searchsorted(own[order], np.arange(len(groups) + 1))
+        places, counts = (sketches[of].to_numpy(dtype=np.int64)[chosen][order] for of in ("bucket", "count"))
+        parts = [slice(start, end) for start, end in itertools.pairwise(edges)]
+        table = np.array([quantiles(places[part], counts[part], qs) for part in parts]).reshape(-1, len(qs))
+        percentiles |= {_percentile_name(name, q): table[:, column] for column, q in enumerate(qs)}
+    percentiles["generation_tokens_per_s"] = percentiles.pop(_percentile_name("generation_speed", 0.5))
+    return groups.frame(_columns(sums, durations(totals, groups, runs), percentiles))
+
+
+_SKETCHED: tuple[tuple[str, tuple[str, ...], tuple[float, ...]], ...] = (
+    ("latency", ("answered_latency", "failed_latency"), _QUANTILES),
+    ("answered_latency", ("answered_latency",), _QUANTILES),
+    ("failed_latency", ("failed_latency",), _QUANTILES),
+    ("time_to_first_token", ("time_to_first_token",), _TOKEN_QUANTILES),
+    ("generation_speed", ("generation_speed",), (0.5,)),
+)
+
+
+def _columns(totals: dict[str, Any], seconds: Any, percentiles: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of the summary, in order, of totals, durations and percentiles of the same groups."""
+    calls, answered, attempts = totals["calls"], totals["answered"], totals["attempts"]
+    columns: dict[str, Any] = {
+        **{name: total for name, total in totals.items() if name.startswith("fate_")},
+        **percentiles,
+        "calls": calls,
+        "answered": answered,
+        **rate_columns("success_rate", answered, calls),
+        **rate_columns("failure_rate", calls - answered, calls),
+        "attempts": attempts,
+        "attempts_per_call": ratio(attempts, calls),
+        "wasted_attempts": attempts - answered,
+        **{f"{name}_mean_s": ratio(totals[f"{name}_s"], calls) for name in (*_WAITS, "server")},
+        "duration_s": seconds,
+        "throughput_per_s": ratio(answered, seconds),
+        "output_tokens_per_s": ratio(totals["answer_tokens"], seconds),
+    }
+    if "made_attempts" not in totals:
+        return {column.name: columns[column.name] for column in SUMMARY_COLUMNS}
+    failed = np.rint(totals["failed_attempts"]).astype(np.int64)
+    columns |= {name: totals[name] for name in ("input_tokens", "output_tokens", "wasted_tokens")}
+    columns |= {
+        "failed_attempts": failed,
+        **rate_columns("attempt_failure_rate", failed, totals["made_attempts"]),
+        "server_s": totals["attempts_s"],
+        "wasted_server_s": totals["wasted_s"],
+    }
+    return {column.name: columns[column.name] for column in (*SUMMARY_COLUMNS, *SUMMARY_ATTEMPT_COLUMNS)}
 
 
 def _percentile_columns(
@@ -173,33 +240,6 @@ def durations(calls: pd.DataFrame, groups: Groups, runs: list[str]) -> Any:
     return Groups(calls, runs).spans(calls["arrived_at_s"], calls["ended_at_s"], within=groups)
 
 
-def _attempt_columns(attempts: pd.DataFrame, groups: Groups) -> dict[str, Any]:
-    codes = groups.codes_of(attempts)
-    known = codes >= 0
-    own, attempts = codes[known], attempts[known]
-    lost = ~attempts["answered"].to_numpy()
-
-    def total(weights: Any) -> Any:
-        return np.bincount(own, weights=weights, minlength=len(groups))
-
-    made = np.bincount(own, minlength=len(groups))
-    failed = np.bincount(own[lost], minlength=len(groups))
-    read, written = (attempts[name].fillna(0.0).to_numpy() for name in ("input_tokens", "output_tokens"))
-    seconds = attempts["latency_s"].to_numpy()
-    return {
-        "failed_attempts": failed,
-        **rate_columns("attempt_failure_rate", failed, made),
-        "input_tokens": total(read),
-        "output_tokens": total(written),
-        "wasted_tokens": total((read + written) * lost),
-        "server_s": total(seconds),
-        "wasted_server_s": total(seconds * lost),
-        "generation_tokens_per_s": _generation_speeds(attempts, own, len(groups)),
-    }
-
-
-def _generation_speeds(attempts: pd.DataFrame, codes: Any, count: int) -> Any:
-    writing = (attempts["latency_s"] - attempts["time_to_first_token_s"]).to_numpy()
-    kept = attempts["answered"].to_numpy() & (writing > 0) & attempts["output_tokens"].notna().to_numpy()
-    speeds = pd.Series(attempts["output_tokens"].to_numpy()[kept] / writing[kept])
-    return speeds.groupby(codes[kept]).median().reindex(np.arange(count)).to_numpy()
+def _generation_speeds(attempts: pd.DataFrame, groups: Groups) -> Any:
+    codes, speeds = groups.codes_of(attempts), generation_speeds(attempts)
+    return speeds[codes >= 0].groupby(codes[codes >= 0]).median().reindex(np.arange(len(groups))).to_numpy()

@@ -38,7 +38,6 @@ _VIEW = """create view {name} as
 _DERIVED = {
     "attempts": ", e.ended_at_s - e.started_at_s as latency_s, e.reason is null as answered",
     "calls": ", e.ended_at_s - e.arrived_at_s as latency_s, e.fate = 'answered' as answered",
-    "server": "",
 }
 
 
@@ -68,6 +67,6 @@ def _tables(events: Events, layer: str) -> Iterator[tuple[str, ds.Dataset, str]]
     for table in KEPT[events.keep]:
         rows = events.dataset(table, range(len(events.numbers)), dictionaries=False)
         if "layer" in rows.schema.names:
-            yield f"all_{table}", rows, _DERIVED[table]
+            yield f"all_{table}", rows, _DERIVED.get(table, "")
             rows = rows.filter(pc.field("layer") == layer)
-        yield table, rows, _DERIVED[table]
+        yield table, rows, _DERIVED.get(table, "")

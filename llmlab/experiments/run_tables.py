@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 from llmlab.analysis.arrow import RUN, schema_of
 from llmlab.analysis.frames import parameter_column
 from llmlab.core.settings import SettingsError, nearest
+from llmlab.experiments.run_summaries import summary_tables
 from llmlab.experiments.store.run_batch import KEPT, TABLES, RunBatch
 
 if TYPE_CHECKING:
@@ -81,8 +82,28 @@ class EventsInStore:
         self.numbers = np.array([run.number for run in runs], dtype=np.int64)
 
     def dataset(self, table: str, places: Iterable[int], *, dictionaries: bool) -> ds.Dataset:
-        """Return the files of these runs."""
+        """Return the files of these runs; summaries of those that kept more are made."""
+        if table in KEPT["summary"]:
+            return ds.dataset(self._summaries[table])
         return self._stored.dataset(table, [self._keys[place] for place in places], dictionaries=dictionaries)
+
+    @cached_property
+    def _summaries(self) -> dict[str, pa.Table]:
+        parts = [self._summaries_of(keep) for keep in KEPT]
+        return {
+            name: pa.concat_tables([part[name] for part in parts if name in part], promote_options="permissive")
+            for name in KEPT["summary"]
+        }
+
+    def _summaries_of(self, keep: Keep) -> dict[str, pa.Table]:
+        keys = [key for key in self._keys if self._stored.found[key].batch.keep == keep]
+        ours = pc.field(RUN).isin([self._stored.found[key].number for key in keys])
+        rows = {
+            name: self._stored.dataset(name, keys, dictionaries=True).to_table(filter=ours)
+            for name in KEPT[keep]
+            if keys and name != "server"
+        }
+        return summary_tables(rows["calls"], rows.get("attempts")) if "calls" in rows else rows
 
     def unreadable(self, error: Exception) -> OSError:
         """Return an error that names the damaged files and says what to do."""
@@ -131,7 +152,7 @@ def read_rows(
     Args:
         events: where they are.
         labels: of the runs.
-        table: "attempts", "calls" or "server".
+        table: "attempts", "calls" or "server"; "totals" or "sketches" where only summaries were kept.
         columns: the declared columns to read; all by default.
         where: columns, or swept settings, and the value or the list of values that rows have in them.
 
@@ -173,7 +194,7 @@ def kept_table(events: Events, table: str) -> tuple[Any, ...]:
     if table not in KEPT[events.keep]:
         raise SettingsError(
             f"some of these runs were stored with keep='{events.keep}', which leaves the {table} out; there are "
-            f"{', '.join(KEPT[events.keep])}. Run the sweep again with keep='events' to have them"
+            f"{' and '.join(KEPT[events.keep])}. Run the sweep again with keep='events' to have them"
         )
     return TABLES[table]
 

@@ -6,17 +6,18 @@ Whether the events are in memory (`Sweep.run()`) or in a store makes no differen
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmlab.analysis.frames import attempts_frame, calls_frame, server_frame
-from llmlab.analysis.summaries import HEADLINE, summary
+from llmlab.analysis.frames import attempts_frame, calls_frame, declared_frame, server_frame
+from llmlab.analysis.summaries import HEADLINE, summary, summary_of_totals
 from llmlab.core.client import OUTERMOST
 from llmlab.experiments.run_tables import Events, EventsInMemory, EventsInStore, Labels, read_rows
+from llmlab.experiments.store.run_batch import TABLES
 from llmlab.experiments.store.store import Store
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ class SweepResult:
     @cached_property
     def layers(self) -> list[str]:
         """The names of the clients inside the outermost one, from whose attempts theirs are made."""
-        calls, _ = read_rows(self._events, self._labels, "calls", ["layer"])
-        return [name for name in pc.unique(calls["layer"]).to_pylist() if name != OUTERMOST]
+        table = "totals" if self._events.keep == "summary" else "calls"
+        rows, _ = read_rows(self._events, self._labels, table, ["layer"])
+        return [name for name in pc.unique(rows["layer"]).to_pylist() if name != OUTERMOST]
 
     def layer(self, name: str) -> SweepResult:
         """Return this result as a client inside saw it: its calls, its attempts, their summary.
@@ -182,7 +184,7 @@ class SweepResult:
         return EventsInMemory([run.record for run in self.runs if run.record is not None])
 
     def _only_layer(self, table: str) -> dict[str, object]:
-        return {"layer": self._layer} if table in {"attempts", "calls"} else {}
+        return {"layer": self._layer} if any(column.name == "layer" for column in TABLES.get(table, ())) else {}
 
     def _frame(self, table: str, make: Callable[[pa.Table], pd.DataFrame]) -> pd.DataFrame:
         rows, places = read_rows(self._events, self._labels, table, where=self._only_layer(table))
@@ -195,8 +197,11 @@ class SweepResult:
         Args:
             by: columns to group by; `None` means all swept settings.
         """
-        attempts = self.attempts if self._events.keep == "events" else None
-        return summary(self.calls, attempts, by=self.parameters if by is None else by)
+        by = self.parameters if by is None else by
+        if self._events.keep == "summary":
+            makers = {table: partial(declared_frame, declared=TABLES[table]) for table in ("totals", "sketches")}
+            return summary_of_totals(*(self._frame(table, make) for table, make in makers.items()), by)
+        return summary(self.calls, self.attempts if self._events.keep == "events" else None, by)
 
     def __repr__(self) -> str:
         state = f"interrupted after {len(self.runs)} of {self.planned}" if self.interrupted else f"{len(self.runs)}"

@@ -1,5 +1,7 @@
 """A result in memory and the same one in a store: one behaviour."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -14,6 +16,7 @@ from llmlab import (
     Sweep,
     SweepResult,
 )
+from llmlab.analysis.sketches import RELATIVE_ERROR
 from llmlab.backends.layer import Layer
 from llmlab.experiments.runs import Run
 from llmlab.experiments.store import RunBatch, Store, run_key
@@ -177,6 +180,47 @@ def test_a_result_that_kept_calls_only_says_so(tmp_path, memory):
             ask()
     with pytest.raises(SettingsError, match=r"tables all_calls, calls and runs"):
         result.sql("select * from attempts")
+
+
+def test_a_result_that_kept_summaries_only_has_the_same_summary_with_percentiles_within_half_a_percent(
+    tmp_path, memory
+):
+    result = stored(SWEEP, tmp_path / "store", keep="summary")
+    for by in (None, "replicate", [], [RETRIES, "seed"]):
+        found, expected = result.summary(by), memory.summary(by)
+        assert list(found.columns) == list(expected.columns)
+        estimated = [name for name in expected if re.search(r"_p\d|^generation", name)]
+        assert len(estimated) == 18
+        pd.testing.assert_frame_equal(found[estimated], expected[estimated], rtol=RELATIVE_ERROR)
+        pd.testing.assert_frame_equal(found.drop(columns=estimated), expected.drop(columns=estimated), rtol=1e-12)
+    with pytest.raises(KeyError, match="fate"):
+        result.summary("fate")
+    with pytest.raises(
+        SettingsError, match=r"keep='summary', which leaves the calls out; there are totals and sketches"
+    ):
+        result.calls  # noqa: B018
+    assert result.sql("select sum(calls) from totals").iloc[0, 0] == len(memory.calls)
+
+
+@pytest.mark.parametrize("richer", ["events", "calls"])
+def test_runs_that_kept_more_are_summarised_with_those_that_did_not(tmp_path, memory, richer):
+    some = Sweep(BASE, {RETRIES: [0], NAMES: ["left"], "policy.attempt_timeout": [None, 2.0]}, replicates=2)
+    stored(SWEEP, tmp_path / "store", keep="summary")
+    stored(some, tmp_path / "store", keep=richer)
+    result = stored(SWEEP, tmp_path / "store", keep="summary")
+    found, expected = result.summary(), memory.summary()
+    assert ("failed_attempts" in found) == (richer == "events")
+    pd.testing.assert_frame_equal(found, expected[list(found)], rtol=RELATIVE_ERROR)
+
+
+def test_layers_are_told_apart_in_summaries(tmp_path):
+    twice = ClientPolicy(retry=RetryPolicy(max_retries=2), total_timeout=None)
+    stack = Layer(MockBackend(overload_probability=0.5), twice, name="sdk")
+    sweep = Sweep(Experiment(backend=stack, policy=twice, workload=ClosedLoop(calls=20)), {"seed": [1, 2]})
+    result, expected = stored(sweep, tmp_path, keep="summary"), sweep.run(progress=False)
+    assert result.layers == ["sdk"]
+    for found, whole in ((result, expected), (result.layer("sdk"), expected.layer("sdk"))):
+        pd.testing.assert_frame_equal(found.summary(), whole.summary(), rtol=RELATIVE_ERROR)
 
 
 def test_the_sweep_that_was_begun_last_is_loaded_with_the_runs_that_are_there(tmp_path):

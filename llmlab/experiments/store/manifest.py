@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 SUFFIX = ".jsonl"
 WRITER = re.compile(r"[0-9a-f]{16}")
-FILE = re.compile(rf"(attempts|calls|server)-{WRITER.pattern}-\d+\.parquet")
+FILE = re.compile(rf"(attempts|calls|server|totals|sketches)-{WRITER.pattern}-\d+\.parquet")
 
 
 class StoredFile(NamedTuple):
