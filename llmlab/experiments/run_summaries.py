@@ -5,7 +5,7 @@ Look next at `store/run_batch.py` and, for what is kept, at `analysis/totals.py`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -21,15 +21,15 @@ _BY = (RUN, "layer")
 
 def summary_tables(calls: pa.Table, attempts: pa.Table | None) -> dict[str, pa.Table]:
     """Return the tables `totals` and `sketches` of runs, which the column `run` tells apart."""
-    frames: Any = calls_frame(calls).assign(run=numbers(calls[RUN])), None
-    if attempts is not None:
-        frames = frames[0], attempts_frame(attempts).assign(run=numbers(attempts[RUN]))
+    called = calls_frame(calls).assign(run=numbers(calls[RUN]))
+    made = None if attempts is None else attempts_frame(attempts).assign(run=numbers(attempts[RUN]))
     return {
-        "totals": _table(totals_frame(*frames, by=_BY), schema_of(TOTALS_COLUMNS, dictionaries=True)),
-        "sketches": _table(sketches_frame(*frames, by=_BY), schema_of(SKETCH_COLUMNS, dictionaries=True)),
+        "totals": _table(totals_frame(called, made, _BY), schema_of(TOTALS_COLUMNS, dictionaries=True)),
+        "sketches": _table(sketches_frame(called, made, _BY), schema_of(SKETCH_COLUMNS, dictionaries=True)),
     }
 
 
 def _table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    texts = {name: frame[name].astype(object) for name in frame if pa.types.is_dictionary(schema.field(name).type)}
-    return pa.Table.from_pandas(frame.assign(**texts), schema=schema, preserve_index=False)
+    words = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    texts = frame.astype(dict.fromkeys(words, object))
+    return pa.Table.from_pandas(texts, schema=schema, preserve_index=False)

@@ -199,8 +199,9 @@ class SweepResult:
         """
         by = self.parameters if by is None else by
         if self._events.keep == "summary":
-            makers = {table: partial(declared_frame, declared=TABLES[table]) for table in ("totals", "sketches")}
-            return summary_of_totals(*(self._frame(table, make) for table, make in makers.items()), by)
+            totals = self._frame("totals", partial(declared_frame, declared=TABLES["totals"]))
+            sketches = self._frame("sketches", partial(declared_frame, declared=TABLES["sketches"]))
+            return summary_of_totals(totals, sketches, by)
         return summary(self.calls, self.attempts if self._events.keep == "events" else None, by)
 
     def __repr__(self) -> str:

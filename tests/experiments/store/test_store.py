@@ -241,7 +241,7 @@ def test_a_buffer_writes_many_runs_to_a_file_and_says_which(tmp_path):
         (lambda store: RunBatch.of([]), "a batch needs at least one run"),
         (
             lambda store: RunBatch.of([("a", FOUR[0].record())], "everything"),
-            r"keep must be one of \['events', 'calls'\]",
+            r"keep must be one of \['events', 'calls', 'summary'\]",
         ),
         (lambda store: store.finished("all"), "keep must be one of"),
         (lambda store: store.write(RunBatch(("a",) * 70_000, (0.0,) * 70_000, "calls", {})), "65536 runs at most"),
