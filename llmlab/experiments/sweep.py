@@ -24,17 +24,22 @@ from llmlab.experiments.documents import json_text, read_document, toml_text, wr
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.points import Tree, column_of, levels
 from llmlab.experiments.running.plan import Plan, PlannedRun
+from llmlab.experiments.running.sink import Sink
 from llmlab.experiments.running.sweep_run import SweepRun, carry_out, carry_out_async, stream
 from llmlab.experiments.samples import Samples
 from llmlab.experiments.schema import sweep_schema
+from llmlab.experiments.store.run_batch import checked_keep
+from llmlab.experiments.store.store import Store
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Executor
     from pathlib import Path
 
     from llmlab.experiments.conditions import Condition
     from llmlab.experiments.runs import FailedRun, Run
+    from llmlab.experiments.store.run_batch import Keep
     from llmlab.experiments.sweep_result import SweepResult
 
 MAX_RUNS = 10_000_000
@@ -214,6 +219,8 @@ class Sweep(Settings):
     def run(
         self,
         *,
+        store: Store | str | os.PathLike[str] | None = None,
+        keep: Keep = "events",
         executor: Executor | None = None,
         workers: int | None = None,
         progress: bool = True,
@@ -229,22 +236,28 @@ class Sweep(Settings):
         and is listed in the result's `failures`.
 
         Args:
+            store: a directory where finished runs are kept. Those that it has are not run again, so the same call goes
+                on after an interruption, and a larger grid computes what is new in it.
+            keep: what is kept of a run there: all its `"events"`, or its `"calls"` alone.
             executor: any `concurrent.futures.Executor` to run it through, such as dask's `Client(...).get_executor()`.
             workers: how many worker processes; 1 runs everything here. Of an executor: how many jobs it does at a time.
             progress: whether to show a progress bar, with runs per second and the time left.
-            on_point: called here with each run when it has ended.
+            on_point: called here with each run when it has ended; with a store it has a `key` and no record.
 
         Raises:
-            SettingsError: `workers` is no positive number.
+            SettingsError: an argument is wrong, or a backend of your own has no `fingerprint` to be stored by.
             SweepError: not one run could be finished.
+            OSError: the store cannot be read or written; what was stored before is safe.
         """
         return carry_out(
-            SweepRun(self._plan(), executor=executor, workers=workers, progress=progress, on_point=on_point)
+            self._begun(store, keep, executor=executor, workers=workers, progress=progress, on_point=on_point)
         )
 
     async def run_async(
         self,
         *,
+        store: Store | str | os.PathLike[str] | None = None,
+        keep: Keep = "events",
         executor: Executor | None = None,
         workers: int | None = None,
         progress: bool = True,
@@ -255,22 +268,30 @@ class Sweep(Settings):
         To cancel it stops the sweep within half a second. `on_point` is called in another thread.
         """
         return await carry_out_async(
-            SweepRun(self._plan(), executor=executor, workers=workers, progress=progress, on_point=on_point)
+            self._begun(store, keep, executor=executor, workers=workers, progress=progress, on_point=on_point)
         )
 
     def stream(
-        self, *, executor: Executor | None = None, workers: int | None = None, progress: bool = False
+        self,
+        *,
+        store: Store | str | os.PathLike[str] | None = None,
+        keep: Keep = "events",
+        executor: Executor | None = None,
+        workers: int | None = None,
+        progress: bool = False,
     ) -> AsyncGenerator[Run | FailedRun]:
-        """Yield each run when it has ended, in no particular order: `async for run in sweep.stream(): ...`.
+        """Yield each run when it has ended, in no particular order: `async for run in sweep.stream(): ...`; see `run`.
 
         Leaving the loop by an exception or a cancellation stops the sweep within half a second; to leave it by a
         `break`, put `contextlib.aclosing` around the stream.
         """
-        return stream(SweepRun(self._plan(), executor=executor, workers=workers, progress=progress))
+        return stream(self._begun(store, keep, executor=executor, workers=workers, progress=progress))
 
-    def _plan(self) -> Plan:
-        runs = (PlannedRun(number, *run) for number, run in enumerate(self.runs()))
-        return Plan(self.parameters, runs, len(self))
+    def _begun(self, store: Store | str | os.PathLike[str] | None, keep: Keep, **how: Any) -> SweepRun:
+        checked_keep(keep)
+        sink = None if store is None else Sink(store if isinstance(store, Store) else Store(store), keep)
+        plan = Plan(self.parameters, lambda: (PlannedRun(n, *run) for n, run in enumerate(self.runs())), len(self))
+        return SweepRun(plan, sink=sink, **how)
 
 
 def _mapped(axis: Axis, change: Callable[[Any], Any]) -> Axis:

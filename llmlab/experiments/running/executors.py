@@ -9,23 +9,24 @@ from __future__ import annotations
 import logging
 import math
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import cloudpickle
 
 from llmlab.core.settings import SettingsError
-from llmlab.experiments.running.perform import Performed, Stopped, perform, perform_batch, reason_of
+from llmlab.experiments.running.perform import Performed, Stopped, perform, perform_batch, put_away, reason_of
 from llmlab.experiments.running.plan import expected_calls
+from llmlab.experiments.running.sink import NotStored
 from llmlab.experiments.running.worker_pool import WorkerPool, cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from concurrent.futures import Executor
 
-    from llmlab.experiments.experiment import Experiment
     from llmlab.experiments.running.agenda import Agenda
-    from llmlab.experiments.running.plan import Plan, PlannedRun
+    from llmlab.experiments.running.plan import PlannedRun
+    from llmlab.experiments.running.sink import Sink
     from llmlab.experiments.stop_signal import StopSignal
 
 logger = logging.getLogger("llmlab")
@@ -34,6 +35,7 @@ SMALL_SWEEP_CALLS = 100_000
 """Below so many calls a sweep takes two seconds or so, which is what it takes to start processes."""
 
 _CALLS_PER_BATCH = 10_000  # a fifth of a second: little beside what handing it over costs, soon beside a Ctrl-C
+_STORED_CALLS_PER_BATCH = 100_000  # two seconds: a batch is a file
 _BATCHES_PER_WORKER = 4  # at least, so that none waits long for the last one
 _IN_FLIGHT_PER_WORKER = 3
 _POLL_S = 0.1
@@ -48,11 +50,21 @@ class Place(NamedTuple):
     """The pool that was made for this sweep, to be closed after it."""
 
 
-def chosen_place(plan: Plan, executor: Executor | None, workers: int | None) -> tuple[Place, Plan]:
-    """Decide where a plan is carried out, and return the plan with what was looked at put back.
+class Work(NamedTuple):
+    """What is to be done: the runs that are handed out, how many there are, and where they are written."""
 
-    Without a wish that is here where the sweep is small or any of the looked-at runs is not simulated, since calls to
-    one real server would disturb each other's times; else in a process on each core.
+    agenda: Agenda
+    runs: int
+    sink: Sink | None
+
+
+def chosen_place(
+    runs: Iterator[PlannedRun], count: int, executor: Executor | None, workers: int | None
+) -> tuple[Place, Iterator[PlannedRun]]:
+    """Decide where so many runs are made, and return them with those put back that were looked at.
+
+    Without a wish that is here where they are small or any that was looked at is not simulated, since calls to one
+    real server would disturb each other's times; else in a process on each core.
 
     Raises:
         SettingsError: `workers` is no positive number, or a run cannot be sent to the workers that were asked for.
@@ -60,70 +72,84 @@ def chosen_place(plan: Plan, executor: Executor | None, workers: int | None) -> 
     if workers is not None and workers < 1:
         raise SettingsError(f"workers must be 1 or more, got {workers}; 1 runs everything in this process")
     if executor is not None:
-        return Place(executor, workers or cores(), None), plan
+        return Place(executor, workers or cores(), None), runs
+    seen: list[PlannedRun] = []
     wished = workers is not None
     if workers is None:
-        large, plan = _is_large_and_simulated(plan)
-        workers = min(cores(), plan.planned) if large else 1
-    if workers > 1:
-        obstacle, plan = _obstacle(plan)
+        workers = min(cores(), count) if _are_large_and_simulated(runs, seen) else 1
+    elif workers > 1:
+        seen.extend(islice(runs, 1))
+    if workers > 1 and seen:
+        obstacle = _obstacle(seen[0])
         if obstacle and wished:
             raise SettingsError(f"a run {obstacle}; with workers=1 none need be")
         if obstacle:
             logger.warning("the sweep runs in this process alone, since a run %s", obstacle)
             workers = 1
+    runs = chain(seen, runs)
     if workers == 1:
-        return Place(None, 1, None), plan
+        return Place(None, 1, None), runs
     pool = WorkerPool(workers)
-    return Place(pool, workers, pool), plan
+    return Place(pool, workers, pool), runs
 
 
-def _obstacle(plan: Plan) -> tuple[str, Plan]:
-    """Say what keeps the first run from being sent to another process, nothing if nothing does."""
-    coming = iter(plan.runs)
-    first = next(coming)
-    plan = plan._replace(runs=chain([first], coming))
-    try:
-        cloudpickle.dumps(first.experiment)
-    except Exception as error:  # noqa: BLE001 - pickling runs the user's code, which may raise anything
-        return f"cannot be sent to another process ({reason_of(error)})", plan
-    return "", plan
-
-
-def _is_large_and_simulated(plan: Plan) -> tuple[bool, Plan]:
-    seen: list[PlannedRun] = []
-    coming, calls, simulated = iter(plan.runs), 0.0, True
-    while simulated and calls <= SMALL_SWEEP_CALLS and (run := next(coming, None)) is not None:
+def _are_large_and_simulated(runs: Iterator[PlannedRun], seen: list[PlannedRun]) -> bool:
+    calls = 0.0
+    for run in runs:
         seen.append(run)
+        if not run.experiment.simulated:
+            return False
         calls += expected_calls(run.experiment)
-        simulated = run.experiment.simulated
-    return simulated and calls > SMALL_SWEEP_CALLS, plan._replace(runs=chain(seen, coming))
+        if calls > SMALL_SWEEP_CALLS:
+            return True
+    return False
 
 
-def outcomes_here(agenda: Agenda, stop: StopSignal, called: Callable[[], object]) -> Generator[Performed]:
-    """Make runs one after another on this thread; `called` is called after each real call."""
-    while not stop.is_set() and (batch := agenda.batch(calls=1, runs=1)):
-        run = batch[0]
-        try:
-            outcome = perform(run.number, run.experiment, done=None if run.experiment.simulated else called, stop=stop)
-        except Stopped:
-            return
-        yield outcome
+def _obstacle(run: PlannedRun) -> str:
+    """Say what keeps a run from being sent to another process, nothing if nothing does."""
+    try:
+        cloudpickle.dumps(run.experiment)
+    except Exception as error:  # noqa: BLE001 - pickling runs the user's code, which may raise anything
+        return f"cannot be sent to another process ({reason_of(error)})"
+    return ""
 
 
-def outcomes_through(place: Place, agenda: Agenda, planned: int, stop: StopSignal) -> Generator[Performed]:
-    """Have runs made by an executor's workers."""
-    executor, workers = place.executor, place.workers
+def outcomes(place: Place, work: Work, stop: StopSignal, called: Callable[[], object]) -> Generator[Performed]:
+    """Have runs made and yield their outcomes, in no particular order; `called` is called after each real call here.
+
+    Raises:
+        NotStored: a run cannot be written where it should be.
+    """
+    return _made_here(work, stop, called) if place.executor is None else _made_through(place, work, stop)
+
+
+def _made_here(work: Work, stop: StopSignal, called: Callable[[], object]) -> Generator[Performed]:
+    buffer = None if work.sink is None else work.sink.buffer()
+    try:
+        while not stop.is_set() and (batch := work.agenda.batch(calls=1, runs=1)):
+            run = batch[0]
+            done = None if run.experiment.simulated else called
+            outcome = perform(run.number, run.experiment, done=done, stop=stop)
+            yield put_away(outcome, run.key, buffer)
+    except Stopped:
+        return
+    finally:
+        if buffer is not None:
+            buffer.flush()
+
+
+def _made_through(place: Place, work: Work, stop: StopSignal) -> Generator[Performed]:
+    executor, workers, agenda = place.executor, place.workers, work.agenda
     assert executor is not None  # noqa: S101 - for type checkers
-    most_runs = max(1, math.ceil(planned / (_BATCHES_PER_WORKER * workers)))
+    most_calls = _CALLS_PER_BATCH if work.sink is None else _STORED_CALLS_PER_BATCH
+    most_runs = max(1, math.ceil(work.runs / (_BATCHES_PER_WORKER * workers)))
     in_flight: dict[Future[list[Performed]], list[PlannedRun]] = {}
     try:
         while not stop.is_set():
             while len(in_flight) < _IN_FLIGHT_PER_WORKER * workers and (
-                batch := agenda.batch(calls=_CALLS_PER_BATCH, runs=most_runs)
+                batch := agenda.batch(calls=most_calls, runs=most_runs)
             ):
-                jobs = [(run.number, run.experiment) for run in batch]
-                in_flight[_submitted(executor, jobs)] = batch
+                in_flight[_submitted(executor, batch, work.sink)] = batch
             if not in_flight:
                 return
             finished, _ = wait(in_flight, _POLL_S, FIRST_COMPLETED)
@@ -138,9 +164,9 @@ def outcomes_through(place: Place, agenda: Agenda, planned: int, stop: StopSigna
             place.owned.kill()
 
 
-def _submitted(executor: Executor, jobs: list[tuple[int, Experiment]]) -> Future[list[Performed]]:
+def _submitted(executor: Executor, batch: list[PlannedRun], sink: Sink | None) -> Future[list[Performed]]:
     try:
-        return executor.submit(perform_batch, jobs)
+        return executor.submit(perform_batch, [(run.number, run.key, run.experiment) for run in batch], sink)
     except BrokenExecutor:
         raise
     except Exception as error:  # noqa: BLE001 - some cannot send a run, and say so at once
@@ -152,7 +178,7 @@ def _submitted(executor: Executor, jobs: list[tuple[int, Experiment]]) -> Future
 def _outcomes(future: Future[list[Performed]], batch: list[PlannedRun], agenda: Agenda) -> list[Performed]:
     try:
         return future.result()
-    except BrokenExecutor:
+    except (BrokenExecutor, NotStored):
         raise
     except (Exception, CancelledError) as error:  # noqa: BLE001 - the worker died, or could not read or send something
         reason = reason_of(error)

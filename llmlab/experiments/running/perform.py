@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.running.sink import Sink, SinkBuffer
     from llmlab.experiments.runs import RunLog
     from llmlab.experiments.stop_signal import StopSignal
 
 
 class Performed(NamedTuple):
-    """How a run ended: the run's number, and what was recorded; where it failed, why, and where in the code."""
+    """How a run ended: the run's number, and what was recorded, unless that went to a store.
+
+    Where it failed: why, and where in the code.
+    """
 
     number: int
     record: RunLog | None
@@ -30,9 +34,22 @@ class Stopped(Exception):
     """The run was stopped before its end."""
 
 
-def perform_batch(batch: Sequence[tuple[int, Experiment]]) -> list[Performed]:
-    """Make runs, given with their numbers, one after another: what a worker does."""
-    return [perform(number, experiment) for number, experiment in batch]
+def perform_batch(batch: Sequence[tuple[int, str, Experiment]], sink: Sink | None = None) -> list[Performed]:
+    """Make runs, given with their numbers and keys, one after another: what a worker does.
+
+    With a sink their records are written there, and not sent back.
+
+    Raises:
+        NotStored: they cannot be written.
+    """
+    performed = []
+    buffer = None if sink is None else sink.buffer()
+    for number, key, experiment in batch:
+        outcome = perform(number, experiment)
+        performed.append(put_away(outcome, key, buffer))
+    if buffer is not None:
+        buffer.flush()
+    return performed
 
 
 def perform(
@@ -53,6 +70,18 @@ def perform(
         if stop is not None and stop.is_set():
             raise Stopped from None
         return Performed(number, None, reason_of(error), "".join(traceback.format_exception(error)))
+
+
+def put_away(outcome: Performed, key: str, buffer: SinkBuffer | None) -> Performed:
+    """Give what a run recorded to where it is to be written, and return the outcome without it.
+
+    Raises:
+        NotStored: it cannot be written.
+    """
+    if buffer is None or outcome.record is None:
+        return outcome
+    buffer.add(key, outcome.record)
+    return outcome._replace(record=None)
 
 
 def reason_of(error: BaseException) -> str:

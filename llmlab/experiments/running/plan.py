@@ -10,25 +10,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmlab.experiments.rates import RateRamp, RateSteps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterator
 
     from llmlab.experiments.experiment import Experiment
 
 
 class PlannedRun(NamedTuple):
-    """One run to be made: its place in the sweep's result, the swept settings, the replicate, and the experiment."""
+    """One run to be made: its place in the sweep's result, the swept settings, the replicate, and the experiment.
+
+    `key` is what it is stored under, empty where there is no store.
+    """
 
     number: int
     settings: dict[str, Any]
     replicate: int
     experiment: Experiment
+    key: str = ""
 
 
 class Plan(NamedTuple):
-    """A sweep to be carried out: the swept settings' paths, and its runs, of which there are `planned`."""
+    """A sweep to be carried out: the swept settings' paths, and its runs, of which there are `planned`.
+
+    `runs` gives them anew at each call, so that not all need be in memory at a time.
+    """
 
     parameters: list[str]
-    runs: Iterable[PlannedRun]
+    runs: Callable[[], Iterator[PlannedRun]]
     planned: int
 
 

@@ -12,10 +12,16 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """Shows how far a sweep has come. It appears after half a second, so that a short one shows nothing."""
+    """Shows how far a sweep has come. It appears after half a second, so that a short one shows nothing.
 
-    def __init__(self, planned: int, *, show: bool) -> None:
-        self._bar = tqdm(total=planned, disable=not show, unit=" runs", dynamic_ncols=True, delay=0.5)
+    Args:
+        planned: how many runs there are to be.
+        there: how many of them were there at its beginning.
+        show: whether to show it.
+    """
+
+    def __init__(self, planned: int, there: int = 0, *, show: bool) -> None:
+        self._bar = tqdm(total=planned, initial=there, disable=not show, unit=" runs", dynamic_ncols=True, delay=0.5)
         self._failed = self._calls = 0
 
     def finished(self, *, failed: bool) -> None:

@@ -11,10 +11,11 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING
 
 from llmlab.experiments.running.agenda import Agenda
-from llmlab.experiments.running.executors import chosen_place, outcomes_here, outcomes_through
+from llmlab.experiments.running.executors import Work, chosen_place, outcomes
 from llmlab.experiments.running.progress import ProgressBar
 from llmlab.experiments.runs import FailedRun, Run
 from llmlab.experiments.stop_signal import StopSignal
+from llmlab.experiments.store.run_key import run_key
 from llmlab.experiments.sweep_result import SweepResult
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from llmlab.experiments.running.perform import Performed
     from llmlab.experiments.running.plan import Plan, PlannedRun
+    from llmlab.experiments.running.sink import Sink
 
 logger = logging.getLogger("llmlab")
 
@@ -43,9 +45,11 @@ class SweepRun:
         workers: how many worker processes, or how many jobs the executor does at a time; `None` is one for each core.
         progress: whether to show a progress bar.
         on_point: called with each run when it has ended.
+        sink: a store, where finished runs are written; those that are there already are not made again.
 
     Raises:
-        SettingsError: `workers` is no positive number.
+        SettingsError: `workers` is no positive number, or a run cannot be sent to them or told apart in a store.
+        OSError: the store cannot be read or written.
     """
 
     def __init__(
@@ -56,28 +60,49 @@ class SweepRun:
         workers: int | None = None,
         progress: bool = True,
         on_point: Callable[[Run | FailedRun], object] | None = None,
+        sink: Sink | None = None,
     ) -> None:
         self.stop = StopSignal()
         self._progress = progress
         self._on_point = on_point
-        self._place, self._plan = chosen_place(plan, executor, workers)
-        self._open: dict[int, PlannedRun] = {}
+        self._plan, self._sink = plan, sink
         self._ended: dict[int, Run | FailedRun] = {}
+        runs = plan.runs() if sink is None else self._missing(sink)
+        self._remaining = plan.planned - len(self._ended)
+        self._place, self._runs = chosen_place(runs, self._remaining, executor, workers)
+        self._open: dict[int, PlannedRun] = {}
+
+    def _missing(self, sink: Sink) -> Iterator[PlannedRun]:
+        """Note the sweep down in the store, take from it what it has, and return the rest."""
+        index = [
+            Run(run.settings, run.replicate, run.experiment.seed, None, run_key(run.experiment))
+            for run in self._plan.runs()
+        ]
+        sink.store.begin(self._plan.parameters, index)
+        finished = sink.store.finished(sink.keep)
+        self._ended.update((number, run) for number, run in enumerate(index) if run.key in finished)
+        return (
+            run._replace(key=known.key)
+            for run, known in zip(self._plan.runs(), index, strict=True)
+            if known.key not in finished
+        )
 
     def ended(self) -> Generator[Run | FailedRun]:
-        """Yield each run when it has ended, in no particular order. To close it is to stop the sweep."""
-        agenda = Agenda(self._noted(self._plan.runs))
-        with ProgressBar(self._plan.planned, show=self._progress) as bar:
-            if self._place.executor is None:
-                outcomes = outcomes_here(agenda, self.stop, bar.called)
-            else:
-                outcomes = outcomes_through(self._place, agenda, self._plan.planned, self.stop)
-            with closing(outcomes):
-                for outcome in outcomes:
-                    run = self._kept(outcome)
-                    bar.finished(failed=isinstance(run, FailedRun))
-                    self._tell(run)
-                    yield run
+        """Yield each run when it has ended, in no particular order. To close it is to stop the sweep.
+
+        Raises:
+            NotStored: a run cannot be written to the store.
+        """
+        work = Work(Agenda(self._noted(self._runs)), self._remaining, self._sink)
+        with (
+            ProgressBar(self._plan.planned, len(self._ended), show=self._progress) as bar,
+            closing(outcomes(self._place, work, self.stop, bar.called)) as performed,
+        ):
+            for outcome in performed:
+                run = self._kept(outcome)
+                bar.finished(failed=isinstance(run, FailedRun))
+                self._tell(run)
+                yield run
 
     def _noted(self, runs: Iterable[PlannedRun]) -> Iterator[PlannedRun]:
         for run in runs:
@@ -87,10 +112,10 @@ class SweepRun:
     def _kept(self, outcome: Performed) -> Run | FailedRun:
         planned = self._open.pop(outcome.number)
         what = planned.settings, planned.replicate, planned.experiment.seed
-        if outcome.record is None:
+        if outcome.reason:
             run: Run | FailedRun = FailedRun(*what, outcome.reason, outcome.traceback)
         else:
-            run = Run(*what, outcome.record)
+            run = Run(*what, outcome.record, planned.key)
         self._ended[outcome.number] = run
         return run
 
@@ -120,7 +145,14 @@ class SweepRun:
             logger.warning(
                 "%d of %d runs failed; `result.failures` has all. The first: %s", len(failures), planned, first
             )
-        return SweepResult(self._plan.parameters, runs, planned=planned, failures=failures, stopped=self.stop.reason)
+        return SweepResult(
+            self._plan.parameters,
+            runs,
+            planned=planned,
+            store=None if self._sink is None else self._sink.store,
+            failures=failures,
+            stopped=self.stop.reason,
+        )
 
     @property
     def has_runs(self) -> bool:

@@ -155,10 +155,11 @@ def test_a_large_simulated_sweep_gets_a_process_for_each_core_and_others_run_her
     backend = Scripted()
     backend.simulated = simulated
     sweep = Sweep(Experiment(backend=backend, workload=ClosedLoop(calls=calls)), {"seed": range(4)})
-    place, plan = executors.chosen_place(sweep._plan(), None, None)
+    planned = (PlannedRun(number, *run) for number, run in enumerate(sweep.runs()))
+    place, runs = executors.chosen_place(planned, 4, None, None)
     assert place.workers == processes
     assert (place.executor is None) == (processes == 1)
-    assert [run.number for run in plan.runs] == [0, 1, 2, 3]
+    assert [run.number for run in runs] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
