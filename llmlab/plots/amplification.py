@@ -97,7 +97,8 @@ def attempts_under_load(load: NDArray[np.float64], capacity: float, max_retries:
 def _table(calls: pd.DataFrame, by: list[str], max_retries: int | None) -> pd.DataFrame:
     """Return attempts per call with intervals, `retries` that are allowed (NaN if unknown), and what theory says."""
     table = means(calls, "attempts", by).rename(columns=lambda name: str(name).replace("mean", "attempts_per_call"))
-    answered, made = (Groups(calls, by).sums(calls[column]) for column in ("answered", "attempts"))
+    groups = Groups(calls, by)
+    answered, made = (groups.sums(calls[column]) for column in ("answered", "attempts"))
     table["retries"] = np.nan if max_retries is None else float(max_retries)
     if max_retries is None and _RETRIES in by:
         table["retries"] = table[_RETRIES].astype(float)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COLUMNS = {column.name: column for column in summaries.SUMMARY_COLUMNS if column.kind == "float"}
+_OVER_TIME = {"duration_s", "throughput_per_s", "output_tokens_per_s"}  # for all else, telling runs apart costs time
 INTERVAL = "llmlab-interval"
 """The `gid` of the small print in the cells."""
 
@@ -49,7 +50,7 @@ def heatmap(calls: pd.DataFrame, *, x: str, y: str, value: str = "failure_rate",
     """
     if value not in _COLUMNS:
         raise ValueError(f"value must be one of {list(_COLUMNS)}, got {value!r}")
-    table = summaries.summary(calls, by=[x, y])
+    table = summaries.summary(calls, by=[x, y], runs=None if value in _OVER_TIME else ())
     columns, rows = Scale.of(table[x], side_by_side=True), Scale.of(table[y], side_by_side=True)
     height = 1.6 + float(np.clip(0.55 * len(rows.values), 1.5, 6))
     with chart(ax, height=height) as axes:

@@ -1,7 +1,6 @@
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib as mpl
@@ -10,8 +9,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from llmlab import plots
+from llmlab.analysis import timeline
 from tests.analysis.synthetic import RETRIES, TIMEOUT
-from tests.plots.reading import subtitle
+from tests.plots.reading import drawn, legend_texts, legend_title, subtitle
+
+
+def bins(attempts, calls):
+    one = {TIMEOUT: 0.2, RETRIES: 1}
+    frames = [frame[(frame[list(one)] == pd.Series(one)).all(axis="columns")] for frame in (calls, attempts)]
+    return timeline.over_time(*frames, step=2.0)
 
 
 def halves(calls):
@@ -30,6 +36,7 @@ CHARTS = {
     ),
     "time_spent": lambda attempts, calls, ax=None: plots.time_spent(calls, x=TIMEOUT, ax=ax),
     "heatmap": lambda attempts, calls, ax=None: plots.heatmap(calls, x=RETRIES, y=TIMEOUT, ax=ax),
+    "over_time": lambda attempts, calls, ax=None: plots.over_time(bins(attempts, calls), ax=ax),
     "outcomes": lambda attempts, calls, ax=None: plots.outcomes(calls, x=TIMEOUT, ax=ax),
     "attempts_timeline": lambda attempts, calls, ax=None: plots.attempts_timeline(attempts, calls, ax=ax),
 }
@@ -75,6 +82,31 @@ def test_nothing_is_cut_off_at_the_edge_of_the_figure(chart, attempts, calls):
     assert box.y1 <= figure.get_size_inches()[1] + 0.02
 
 
+def test_one_call_makes_a_chart(chart, attempts, calls):
+    drawn(chart(attempts.head(1), calls.head(1)))
+
+
+def test_no_call_makes_axes_that_say_so(chart, attempts, calls):
+    ax = drawn(chart(attempts.head(0), calls.head(0)))
+    assert any(text.get_text().startswith("no ") for text in ax.texts)
+
+
+def test_an_empty_group_is_no_reason_to_fail(chart, attempts, calls):
+    words = pd.CategoricalDtype([0, 1, 2, 3], ordered=True)  # of a value that does not occur
+    few, some = (frame.assign(**{RETRIES: frame[RETRIES].astype(words)}) for frame in (attempts, calls))
+    drawn(chart(few, some[some["answered"] | (some[RETRIES] != 3)]))
+
+
+def test_two_hundred_values_make_a_chart_and_what_is_left_out_is_said(chart, attempts, calls):
+    many = calls.assign(**{RETRIES: calls["call"] % 200})
+    tries = attempts.assign(**{RETRIES: attempts["call"] % 200})
+    ax = drawn(chart(tries, many))
+    shown = len(legend_texts(ax)) if ax.get_legend() else 0
+    assert shown < 30
+    if shown and legend_title(ax) == "max_retries":
+        assert "are left out" in subtitle(ax)
+
+
 def test_drawing_twice_on_the_same_axes_leaves_one_title(attempts, calls):
     ax = plots.failure_rate(calls, x=TIMEOUT)
     plots.failure_rate(calls, x=TIMEOUT, ax=ax)
@@ -109,18 +141,6 @@ def test_a_notebook_displays_the_chart_that_a_cell_ends_with():
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
-
-
-@pytest.mark.benchmark
-def test_a_million_calls_are_drawn_in_a_second(chart, attempts, calls):
-    copies = 1_000_000 // len(calls)
-    many = pd.concat([calls.assign(call=calls["call"] + 1000 * copy) for copy in range(copies)], ignore_index=True)
-    tries = pd.concat(
-        [attempts.assign(call=attempts["call"] + 1000 * copy) for copy in range(copies)], ignore_index=True
-    )
-    start = time.perf_counter()
-    chart(tries, many)
-    assert time.perf_counter() - start < 1.5
 
 
 def test_in_a_narrow_panel_titles_and_notes_are_wrapped_to_its_width(chart, attempts, calls):

@@ -1,0 +1,1 @@
+"""How long each chart of millions of events takes: `python -m tests.benchmarks.plots`."""
