@@ -85,23 +85,24 @@ def cells_by_setting(
 
 
 def judge(cells: Sequence[Cell], targets: Mapping[Criterion, float], confidence: float) -> Judgement:
-    """Hold one setting's cells against the targets, in the order of these."""
-    open_reason, needed, excess = "", 0.0, 0.0
-    missed = ""
+    """Hold one setting's cells against the targets, in the order of these; of a criterion the worst cell is named."""
+    missed, still_open, needed, excess = "", "", 0.0, 0.0
     for criterion, target in targets.items():
-        for cell in cells:
-            estimate = cell.estimates[criterion]
-            excess = max(excess, _excess(criterion, estimate.value, target))
-            verdict = _verdict(criterion, estimate, target)
-            if verdict == "misses":
-                missed = missed or _why(criterion, target, cell)
-            elif verdict == "unclear":
-                further = _calls_needed(criterion, target, cell, confidence)
-                open_reason = open_reason or _open(criterion, target, cell, further)
-                needed = max(needed, further)
+        excesses = [_excess(criterion, cell.estimates[criterion].value, target) for cell in cells]
+        excess = max(excess, *excesses)
+        verdicts = [_verdict(criterion, cell.estimates[criterion], target) for cell in cells]
+        if "misses" in verdicts:
+            places = [place for place, verdict in enumerate(verdicts) if verdict == "misses"]
+            missed = missed or _why(criterion, target, cells[max(places, key=excesses.__getitem__)])
+        elif "unclear" in verdicts:
+            unclear = [cell for cell, verdict in zip(cells, verdicts, strict=True) if verdict == "unclear"]
+            further = [_calls_needed(criterion, target, cell, confidence) for cell in unclear]
+            most = max(further)
+            still_open = still_open or _open(criterion, target, unclear[further.index(most)], most)
+            needed = max(needed, most)
     if missed:
         return Judgement("misses", missed, excess, 0.0)
-    return Judgement("unclear" if open_reason else "meets", open_reason, excess, needed)
+    return Judgement("unclear" if still_open else "meets", still_open, excess, needed)
 
 
 def worst(cells: Sequence[Cell], criterion: Criterion) -> Estimate:
