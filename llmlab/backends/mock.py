@@ -22,13 +22,11 @@ from llmlab.backends.schema_example import schema_example
 from llmlab.backends.script import ANSWER, Entry
 from llmlab.backends.served_mock import ServedMock
 from llmlab.backends.server_model import ServerModel
-from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, two_uniforms
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings, SettingsError
-from llmlab.core.timers import sleep_until, wake
-from llmlab.core.vocabulary import FinishReason
+from llmlab.core.vocabulary import FailureReason, FinishReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 _SERVER = Purpose.SERVER  # 3.11 looks an enumeration's member up in Python each time, a module's name not
 _STOP = FinishReason.STOP
 _TIMEOUT = FaultKind.TIMEOUT
+_NO_ANSWER = AttemptFailure(FailureReason.ATTEMPT_TIMEOUT, "no answer ever comes")
 _new = tuple.__new__  # makes an answer without the Python-level constructor of named tuples
 _TEXT = "This is a simulated answer."
 
@@ -140,33 +139,48 @@ class MockServer:
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Answer one attempt, or fail as the script or the draw for its key says."""
+        told, timer = self.begin(request, timeouts, key, inf)
+        try:
+            return await told
+        except asyncio.CancelledError:
+            if timer is not None:
+                timer.cancel()
+            raise
+
+    def begin(
+        self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey, limit: float
+    ) -> tuple[asyncio.Future[Outcome], asyncio.TimerHandle | None]:
+        """Begin one attempt: a future of its outcome, told at `limit` at the latest, and the timer that will tell it.
+
+        A server without a queue knows at once what will come of an attempt, and when.
+        """
+        loop = self._loop
+        outcome, after = self._coming(request, timeouts, key)
+        when = min(loop.time() + after, limit)
+        told = loop.create_future()
+        return told, None if when == inf else loop.call_at(when, _tell, told, outcome)
+
+    def _coming(self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> tuple[Outcome, float]:
+        """Return what comes of an attempt, and after how many seconds."""
         call, number = key
         u_fault, u_latency = two_uniforms(self._seed, call, number, _SERVER)
-        fault = None if self._fault is None else self._fault(u_fault)
+        draw, latency_at = self._fault, self._latency  # a bound function is called quicker by a name of its own
+        fault = None if draw is None else draw(u_fault)
         if self._script and number <= len(self._script):
             entry = self._script[number - 1]
             if isinstance(entry, AttemptFailure):
-                return await self._refuse(entry, u_latency)
+                return entry, self._refusal_latency(u_latency)
             if isinstance(entry, Answer):
-                await sleep_until(self._loop, self._loop.time() + self._latency(u_latency))
-                return entry
+                return entry, latency_at(u_latency)
             fault = None if entry == ANSWER else FaultKind(entry)
         if timeouts is not self._timeouts:
             self._learn(timeouts)
         if fault is _TIMEOUT and self._unbounded:
-            await self._loop.create_future()  # never answers; only a timeout or a cancellation ends this
-        latency = self._latency(u_latency)
+            return _NO_ANSWER, inf
+        latency = latency_at(u_latency)
         if fault is not None or latency > self._patience:
-            return await self._disturbed(fault, request, timeouts, latency, u_latency)
-        loop = self._loop
-        answer = loop.create_future()  # what `sleep_until` does, but a coroutine less, once per attempt
-        timer = loop.call_at(loop.time() + latency, wake, answer)
-        try:
-            await answer
-        except asyncio.CancelledError:
-            timer.cancel()
-            raise
-        return self._answer(request, latency)
+            return self._disturbed(fault, request, timeouts, latency, u_latency)
+        return self._answer(request, latency), latency
 
     def _learn(self, timeouts: Timeouts) -> None:
         """Note up to which latency no phase can outlast its bound, however few tokens there are."""
@@ -185,10 +199,10 @@ class MockServer:
         answer: Answer = _new(Answer, (text, model, usage, _STOP, latency * self._first_token_share))
         return answer
 
-    async def _disturbed(
+    def _disturbed(
         self, fault: FaultKind | None, request: LLMRequest, timeouts: Timeouts, latency: float, u: float
-    ) -> Outcome:
-        """Do what an attempt meets that has a fault, or a phase that may outlast its bound."""
+    ) -> tuple[Outcome, float]:
+        """Return what an attempt meets that has a fault, or a phase that may outlast its bound, and after how long."""
         faults = self.settings.faults
         if fault is None or fault in SPOILS_THE_ANSWER:
             answer = self._answer(request, latency)
@@ -197,12 +211,7 @@ class MockServer:
         else:
             outcome, wait = met_nothing(fault, timeouts, faults)
             after = self._refusal_latency(u) if wait is None else wait
-        await wait_until(self._loop, self._loop.time() + after)
-        return outcome
-
-    async def _refuse(self, failure: AttemptFailure, u: float) -> AttemptFailure:
-        await sleep_until(self._loop, self._loop.time() + self._refusal_latency(u))
-        return failure
+        return outcome, after
 
     def compose(self, request: LLMRequest) -> tuple[str, Usage]:
         """Return the text that answers a request, and its tokens (characters / 4)."""
@@ -214,6 +223,11 @@ class MockServer:
         else:
             text = self._text(request)
         return text, Usage(-(-request.characters // 4), -(-len(text) // 4))
+
+
+def _tell(told: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not told.done():  # its call may have been cancelled in this instant
+        told.set_result(outcome)
 
 
 def with_fault_shorthands(data: Any) -> Any:

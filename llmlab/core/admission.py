@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from asyncio import CancelledError
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llmlab.core.backend import AttemptFailure
@@ -48,9 +49,14 @@ class Gate:
         self._rate: RateLimiter | None = state.rate
         self._policy = policy
         self._patience = None if policy.max_queue_wait is None else Deadlines(loop)
-        alone = self._rate is None and self._slots is not None
-        self.pass_through: Callable[[], bool] = self._slots.take if alone and self._slots else _no_way
+        self.pass_through: Callable[[], bool] = _no_way
         """Enter where that needs no waiting of any kind."""
+        self.enter: Callable[[Ledger], Coroutine[Any, Any, bool]] = self._wait_for_both
+        """Wait until an attempt may start that could not pass through; false, with nothing held, where the call ended
+        instead."""
+        if self._slots is not None and self._rate is None:
+            self.pass_through = self._slots.take
+            self.enter = partial(self._wait_for_slot, self._slots)
 
     def is_open(self, now: float) -> bool:
         """Whether an attempt may start this instant, without waiting; nothing is taken."""
@@ -65,18 +71,9 @@ class Gate:
             self._rate.reserve(ledger.now, estimated_tokens(ledger.request), math.inf)
         return True
 
-    def enter(self, ledger: Ledger) -> Coroutine[Any, Any, bool]:
-        """Wait until an attempt may start that could not pass through.
-
-        False, with nothing held, where the call ended instead.
-        """
-        if self._rate is None and self._slots is not None:
-            return self._wait_for_slot(ledger, self._slots)
-        return self._wait_for_both(ledger)
-
     async def _wait_for_both(self, ledger: Ledger) -> bool:
         slots = self._slots
-        if slots is not None and not slots.take() and not await self._wait_for_slot(ledger, slots):
+        if slots is not None and not slots.take() and not await self._wait_for_slot(slots, ledger):
             return False
         ledger.granted_at = ledger.now
         if self._rate is None:
@@ -100,7 +97,7 @@ class Gate:
         if self._rate is not None and read is not None and written is not None:
             self._rate.settle(estimated_tokens(request), read + written)
 
-    async def _wait_for_slot(self, ledger: Ledger, slots: Slots) -> bool:
+    async def _wait_for_slot(self, slots: Slots, ledger: Ledger) -> bool:
         policy = self._policy
         if policy.max_queue is not None and len(slots.waiting) >= policy.max_queue:
             waiting = len(slots.waiting)
@@ -110,7 +107,7 @@ class Gate:
         patience = math.inf if policy.max_queue_wait is None else ledger.now + policy.max_queue_wait
         own = None if self._patience is None else self._patience.set(patience, ledger.task)
         ticket = self._loop.create_future()
-        slots.queue(ticket)
+        slots.waiting.append(ticket)
         try:
             await ticket
             now = self._loop.time()

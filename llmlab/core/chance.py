@@ -58,7 +58,11 @@ def uniform(seed: int, call: int, attempt: int, purpose: int) -> float:
 
 def two_uniforms(seed: int, call: int, attempt: int, purpose: int) -> tuple[float, float]:
     """Return two numbers in (0, 1) for this key: `unit` of the first two of its words, written out for speed."""
-    first, second = _TWO_WORDS(_digest(seed, call, attempt, purpose))
+    try:
+        key = _KEY(seed, call, attempt, purpose)
+    except struct.error:
+        return two_uniforms(seed & _MASK, call & _MASK, attempt & _MASK, purpose)
+    first, second = _TWO_WORDS(blake2b(key).digest())
     return ((first >> 12) + 0.5) * _STEP, ((second >> 12) + 0.5) * _STEP
 
 

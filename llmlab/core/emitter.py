@@ -9,10 +9,11 @@ import logging
 from math import isnan
 from typing import TYPE_CHECKING
 
+from llmlab.core.event_log import EventLog
 from llmlab.core.events import NAN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from llmlab.core.events import AttemptEvent, CallEvent, Observer
     from llmlab.core.vocabulary import BackoffSource
@@ -36,6 +37,18 @@ class Emitter:
         self._attempt = [(observer.on_attempt, observer) for observer in self.observers]
         self._call = [(observer.on_call, observer) for observer in self.observers]
         self._reported: set[int] = set()
+
+    def receivers(self) -> tuple[Callable[[AttemptEvent], None], Callable[[CallEvent], None]] | tuple[None, None]:
+        """Return what a flow hands its attempts and its calls to; nothing where nobody watches.
+
+        An `EventLog` alone receives them itself: it raises nothing, and an experiment has no other.
+        """
+        if not self.observers:
+            return None, None
+        first = self.observers[0]
+        if len(self.observers) == 1 and isinstance(first, EventLog) and type(self) is Emitter:
+            return first.on_attempt, first.on_call
+        return self.attempt, self.call
 
     def attempt(self, event: AttemptEvent) -> None:
         """Hand an attempt to every observer."""

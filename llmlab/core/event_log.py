@@ -1,9 +1,9 @@
 """Events kept in memory, by column: the observer behind every data frame.
 
-A row is appended as the tuple that the event is; every few hundred rows the tuples are turned into typed arrays and
-let go. So recording costs an append, and a million attempts cost about 110 MB and no object each. Words are kept as
-codes into a list that grows as words appear, and whole numbers in 32 bits until one needs 64. `analysis/frames.py`
-makes data frames of the arrays.
+A row's values are appended to a flat list, which every few hundred rows is turned into typed arrays, a column being
+every n-th of its values. So recording costs an `extend` in C, and a million attempts cost about 110 MB and no object
+each. Words are kept as codes into a list that grows as words appear, and whole numbers in 32 bits until one needs 64.
+`analysis/frames.py` makes data frames of the arrays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _TYPECODES = {"float": "d", "int": "i", "bool": "b", "word": "h"}
-_ROWS_PER_FLUSH = 256  # few enough to be gone before the garbage collector has looked at them twice
+_ROWS_PER_FLUSH = 256
+_CALL_VALUES_PER_FLUSH = _ROWS_PER_FLUSH * len(CALL_COLUMNS)
 
 
 class _Codes(dict[Any, int]):
@@ -49,29 +50,33 @@ class ColumnTable:
         self.columns = columns
         self._arrays = [array(_TYPECODES[column.kind]) for column in columns]
         self._codes = [_Codes(column.words) if column.kind == "word" else None for column in columns]
-        self.pending: list[tuple[Any, ...]] = []
-        """Rows that are not yet in the columns."""
-        self.append: Callable[[tuple[Any, ...]], None] = self.pending.append
+        self._width = len(columns)
+        self._due = _ROWS_PER_FLUSH * self._width
+        self.pending: list[Any] = []
+        """The values of the rows that are not yet in the columns, row after row."""
+        self.append: Callable[[tuple[Any, ...]], None] = self.pending.extend
 
     def __len__(self) -> int:
-        return len(self._arrays[0]) + len(self.pending)
+        return len(self._arrays[0]) + len(self.pending) // self._width
 
     def flush_if_due(self) -> None:
         """Turn the rows into columns when there are enough of them for that to pay."""
-        if len(self.pending) >= _ROWS_PER_FLUSH:
+        if len(self.pending) >= self._due:
             self.flush()
 
     def flush(self) -> None:
         """Turn the rows into columns. Packing a column in one piece costs a third of what `array.extend` costs."""
-        count = len(self.pending)
-        for place, values in enumerate(zip(*self.pending, strict=True)):
+        pending, width = self.pending, self._width
+        count = len(pending) // width
+        for place in range(width if count else 0):
+            values = pending[place::width]
             store, codes = self._arrays[place], self._codes[place]
             if codes is not None:
                 first = values[0]
                 if values.count(first) == count:  # often, and counting is cheaper than looking up
                     store.extend(array("h", (codes[first],)) * count)
                     continue
-                values = tuple(map(codes.__getitem__, values))  # noqa: PLW2901
+                values = list(map(codes.__getitem__, values))
             try:
                 packed = pack(f"{count}{store.typecode}", *values)
             except StructError:
@@ -80,7 +85,7 @@ class ColumnTable:
                 self._arrays[place] = store = array("q", store)  # the first number that needs 64 bits
                 packed = pack(f"{count}q", *values)
             store.frombytes(packed)
-        self.pending.clear()
+        pending.clear()
 
     def arrays(self) -> dict[str, array[Any]]:
         """Return each column by name: `d` for floats, `i` or `q` for ints, `b` for booleans, `h` for codes of words.
@@ -127,7 +132,7 @@ class EventLog:
     def on_call(self, event: CallEvent) -> None:
         """Keep one call."""
         self._append_call(event)
-        if len(self._calls_pending) >= _ROWS_PER_FLUSH:
+        if len(self._calls_pending) >= _CALL_VALUES_PER_FLUSH:
             self.attempt_table.flush()
             self.call_table.flush()
 

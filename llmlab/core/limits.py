@@ -51,6 +51,7 @@ class Slots:
         self.limit = limit
         self.in_use = 0
         self.waiting: deque[Future[None]] = deque()
+        """Tickets in order of arrival; the result of one is set when its slot has been handed over."""
 
     def take(self) -> bool:
         """Take a free slot if there is one."""
@@ -58,10 +59,6 @@ class Slots:
             self.in_use += 1
             return True
         return False
-
-    def queue(self, ticket: Future[None]) -> None:
-        """Join the queue; the ticket's result is set when its slot has been handed over."""
-        self.waiting.append(ticket)
 
     def give(self) -> None:
         """Give a slot back: to the first in the queue, else to nobody."""

@@ -34,7 +34,7 @@ from llmlab.virtual_time.errors import (
     VirtualTimeError,
     VirtualTimeLimit,
 )
-from llmlab.virtual_time.handles import VirtualHandle, cancelled, describe_callback
+from llmlab.virtual_time.handles import VirtualHandle, cancelled, describe_callback, running
 from llmlab.virtual_time.refusals import ANOTHER_THREAD, NoOutsideWorld, checked_executor
 from llmlab.virtual_time.reporting import ReportsExceptions
 from llmlab.virtual_time.tasks import MakesTasks
@@ -91,7 +91,9 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
     def call_soon(self, *call: Any, context: Context | None = None) -> VirtualHandle:  # type: ignore[override]
         """Run `callback(*args)` in the next iteration."""
         # `call` is (callback, *args) as it arrives: taking that apart and together again would cost two tuples.
-        handle = VirtualHandle((self._now, 0, (copy_context() if context is None else context).run, call))
+        handle = VirtualHandle()
+        handle.run = (copy_context() if context is None else context).run
+        handle.args = call
         self._ready.append(handle)
         return handle
 
@@ -100,7 +102,9 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
         if type(when) is not float or not when >= self._now:
             when = _as_time(when)
         self._timers_armed = number = self._timers_armed + 1
-        handle = VirtualHandle((when, number, (copy_context() if context is None else context).run, call))
+        handle = VirtualHandle((when, number))
+        handle.run = (copy_context() if context is None else context).run
+        handle.args = call
         heappush(self._timers, handle)
         if len(self._timers) > self._sweep_above:
             self._sweep()
@@ -123,16 +127,16 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
     def cancel_main_from_another_thread(self) -> None:
         """For Ctrl-C in the thread that waits for this loop's thread: cancel what `run_until_complete` runs."""
         # Appending is atomic, and works before the run has begun, too.
-        self._ready.append(VirtualHandle((self._now, 0, self._cancel_main, ())))
+        self._ready.append(running(self._cancel_main))
 
     def cancel_main_soon(self) -> None:
         """For Ctrl-C in this loop's own thread: cancel what `run_until_complete` runs, between two callbacks."""
         if (main := self._main) is not None:
-            self._ready.append(VirtualHandle((self._now, 0, main.cancel, ())))
+            self._ready.append(running(main.cancel))
 
     def _sweep(self) -> None:
         """Drop cancelled timers. The bound doubles with the live ones, so sweeping costs a constant per timer."""
-        self._timers[:] = [timer for timer in self._timers if timer[2] is not cancelled]
+        self._timers[:] = [timer for timer in self._timers if timer.run is not cancelled]
         heapify(self._timers)
         self._sweep_above = max(_FEW_TIMERS, 2 * len(self._timers))
 
@@ -147,7 +151,7 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
         while True:
             if left:
                 left -= 1
-                _, _, run, args = handle = take()
+                handle = take()
             elif self._stopping:
                 return
             elif self._steps >= last_step or idle > max_idle:
@@ -158,14 +162,15 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
                 self._steps += left
                 idle += 1
                 left -= 1
-                _, _, run, args = handle = take()
+                handle = take()
             elif not timers:
                 self._fail(self._stuck(math.inf))
                 return
             else:
-                when, _, run, args = handle = heappop(timers)
-                if run is cancelled:  # and so the clock must not move to it
+                handle = heappop(timers)
+                if handle.run is cancelled:  # and so the clock must not move to it
                     continue
+                when = handle[0]
                 if when > latest:
                     heappush(timers, handle)
                     self._fail(self._stuck(when))
@@ -179,7 +184,7 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
                     continue
                 self._steps += 1  # a timer alone at its time, as most are, runs without the detour through `ready`
             try:
-                run(*args)
+                handle.run(*handle.args)
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:  # noqa: BLE001 - a callback's failure is reported, and stops nothing

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import sys
 from asyncio import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class MakesTasks(asyncio.AbstractEventLoop):
         self.task_numbers = itertools.count(1)
         self._task_factory: Callable[..., Any] | None = None
         self._make_task: Callable[..., Any] | None = None  # the task factory, or what stands in for it
+        self.create_future = partial(Future, loop=self)  # type: ignore[method-assign]  # one call less at every wait
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""

@@ -12,6 +12,7 @@ from llmlab import (
     AttemptFailure,
     AttemptKey,
     ClientPolicy,
+    EventLog,
     Exponential,
     FailureReason,
     Faults,
@@ -151,3 +152,40 @@ def test_replacing_a_shorthand_keeps_the_other_faults():
     backend = MockBackend(timeout_probability=0.1, faults=Faults(empty=0.2)).replace(overload_probability=0.3)
     assert backend.faults == Faults(timeout=0.1, empty=0.2, overload=0.3)
     assert MockBackend(faults={"empty": 0.2}, empty_probability=0.4).faults == Faults(empty=0.4), "the shorthand wins"
+
+
+@pytest.mark.parametrize("script", [["answer"], ["timeout"], ["overload", "answer"], ["stall"]])
+def test_what_an_attempt_meets_does_not_depend_on_who_keeps_its_timeout(script):
+    """The flow hands `begin` the limit; behind another backend (`attempt`) it cuts the attempt off itself."""
+
+    class Behind:
+        simulated = True
+
+        def __init__(self, backend):
+            self.backend = backend
+
+        async def attempt(self, request, *, timeouts, key):
+            return await self.backend.attempt(request, timeouts=timeouts, key=key)
+
+    def events(wrap):
+        log = EventLog()
+        policy = ClientPolicy(attempt_timeout=2.0, total_timeout=5.0)
+        backend = wrap(MockBackend(script=script, latency=1.5))
+        run(AsyncClient(backend, policy, observers=[log], seed=1).generate("Hello"))
+        return repr([event._replace(backend="") for event in log.attempts]), repr(log.calls)  # NaN is not itself
+
+    assert events(lambda backend: backend) == events(Behind)
+
+
+def test_a_cancelled_attempt_leaves_no_timer():
+    async def main():
+        loop = asyncio.get_running_loop()
+        client = AsyncClient(MockBackend(latency=500.0), ClientPolicy(attempt_timeout=None, total_timeout=None))
+        call = asyncio.create_task(client.generate("Hello"))
+        await asyncio.sleep(1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert [timer for timer in loop._timers if not timer.cancelled()] == []
+
+    run(main())

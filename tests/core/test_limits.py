@@ -29,7 +29,7 @@ class Holder:
         self.has_slot = slots.take()
         if not self.has_slot:
             self.ticket = loop.create_future()
-            slots.queue(self.ticket)
+            slots.waiting.append(self.ticket)
 
 
 @given(limit=st.integers(1, 4), steps=STEPS)
