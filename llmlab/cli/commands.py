@@ -209,6 +209,52 @@ def _only_with_file(option: str, value: object) -> None:
 
 
 @app.command()
+def show(
+    store: Annotated[Path, typer.Argument(metavar="DIR", help="The store of a sweep's results.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+) -> None:
+    """Show what a sweep has stored, finished or not.
+
+    \b
+    Examples:
+      llmlab show results
+      llmlab show results --json
+    """  # noqa: D301 - see above
+    from llmlab.cli.show import run  # noqa: PLC0415 - late: pandas takes a second to load
+
+    run(store=store, as_json=as_json)
+
+
+@app.command()
+def plot(  # noqa: PLR0917 - typer takes options from parameters
+    store: Annotated[Path, typer.Argument(metavar="DIR", help="The store of a sweep's results.")],
+    kind: Annotated[str, typer.Option(metavar="CHART", help="Which chart; see below.")] = "failure-rate",
+    x: Annotated[str | None, typer.Option("--x", metavar="SETTING", help="The swept setting along the axis.")] = None,
+    y: Annotated[str | None, typer.Option("--y", metavar="SETTING", help="The other axis of a heatmap.")] = None,
+    hue: Annotated[str | None, typer.Option(metavar="SETTING", help="One line for each of its values.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="A .png, .svg or .pdf.  [default: CHART.png]")
+    ] = None,
+) -> None:
+    """Draw a chart of what a sweep has stored.
+
+    A setting is named by its path or by the end of it: max_retries.
+
+    \b
+    Charts: failure-rate, heatmap, latency-ecdf, latency-histogram,
+    latency-percentiles, outcomes, retry-amplification, time-spent.
+
+    \b
+    Examples:
+      llmlab plot results --x timeout_probability --hue max_retries
+      llmlab plot results --kind heatmap --x timeout_probability --y max_retries
+    """  # noqa: D301 - see above
+    from llmlab.cli.plot import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
+
+    run(store=store, kind=kind, out=out, x=x, y=y, hue=hue)
+
+
+@app.command()
 def schema() -> None:
     """Write the JSON schema of a sweep's FILE, for editors and programs.
 

@@ -10,7 +10,8 @@ import typer
 
 from llmlab.cli.console import complain, say, say_table
 from llmlab.core.plain_data import plain_data
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, SettingsError
+from llmlab.experiments.sweep_result import SweepResult
 from llmlab.plots.labels import duration, parameter_name, percent, plain_number, value_label
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-
-    from llmlab.experiments.sweep_result import SweepResult
 
 MOST_ROWS = 50
 """More points than these are not written out: the file of numbers has them."""
@@ -57,6 +56,18 @@ def _short_names(paths: Sequence[str]) -> list[str]:
     """Return the last parts of paths, as many as it takes to tell them apart."""
     names = [parameter_name(path) for path in paths]
     return [path if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
+
+
+def stored_result(store: Path) -> SweepResult:
+    """Return what a sweep has stored.
+
+    Raises:
+        SettingsError: there is no store, or no run is finished in it.
+    """
+    result = SweepResult.load(store)
+    if not result.runs:
+        raise SettingsError(f"no run is finished in '{store}'; run the sweep on")
+    return result
 
 
 def result_data(result: SweepResult, summary: pd.DataFrame) -> dict[str, Any]:
