@@ -98,6 +98,7 @@ def test_a_users_mistake_in_a_file_is_told_in_a_line_and_ends_with_2(file, text,
         (["retries.toml", "--seed", "0"], "--seed is for the built-in sweep; set base.seed in 'retries.toml'"),
         (["--json"], "--json needs a FILE"),
         (["--workers", "2"], "--workers needs a FILE"),
+        (["--resume"], "--resume needs a FILE"),
         (["retries.toml", "--out", "retries.toml"], "--out: cannot make the folder 'retries.toml'"),
     ],
 )
@@ -116,10 +117,27 @@ def test_an_interrupted_sweep_of_a_file_keeps_what_is_finished(file, monkeypatch
 
     monkeypatch.setattr(Sweep, "run", stopped)
     result = invoke("sweep", file)
+    monkeypatch.undo()
     assert result.exit_code == 130
     assert "interrupted after 3 of 8 runs; these are shown and saved" in result.stderr
     assert file.with_name("retries-results").joinpath("summary.csv").exists()
-    assert json.loads(invoke("sweep", file, "--json").stdout)["interrupted"] is True
+
+
+def test_resume_computes_only_what_is_missing_and_nothing_is_mixed_without_it(file, tmp_path):
+    out = tmp_path / "out"
+    assert invoke("sweep", file, "--out", out).exit_code == 0
+    refused = invoke("sweep", file, "--out", out)
+    assert refused.exit_code == 2
+    assert "has results already; --resume computes only what is missing" in refused.stderr
+    before = {path.name for path in out.rglob("*.parquet")}
+    assert invoke("sweep", file, "--out", out, "--resume").exit_code == 0
+    assert {path.name for path in out.rglob("*.parquet")} == before  # nothing was computed again
+    Sweep.load(file).replace(replicates=3).save(file)
+    resumed = json.loads(invoke("sweep", file, "--out", out, "--resume", "--json").stdout)
+    assert (resumed["planned"], resumed["finished"]) == (12, 12)
+    assert invoke("show", out / "runs").stdout.splitlines()[0].endswith("runs 12 of 12")
+    expected = Sweep.load(file).run(progress=False).summary().to_csv(index=False)
+    assert (out / "summary.csv").read_text() == expected
 
 
 def test_workers_change_nothing_but_the_time(file, tmp_path):
@@ -140,7 +158,7 @@ def test_runs_that_fail_cost_themselves_and_end_with_1(tmp_path, monkeypatch):
     assert "OLLAMA_HOST must be an address" in result.stderr
     assert "1 of 2 runs failed; the others are shown and saved" in result.stderr
     assert "Traceback" not in result.stderr
-    data = json.loads(invoke("sweep", "both.toml", "--json").stdout)
+    data = json.loads(invoke("sweep", "both.toml", "--json", "--resume").stdout)
     assert (data["finished"], data["failures"][0]["settings"]["experiment.backend"]["kind"]) == (1, "ollama")
 
     Sweep(Experiment(backend=OllamaBackend(model="x"))).save("none.toml")

@@ -156,6 +156,9 @@ def sweep(  # noqa: PLR0917 - typer takes options from parameters
         int | None,
         typer.Option(callback=_at_least(1), metavar="N", help="With a FILE: worker processes; by default as suits it."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With a FILE: compute only what DIR does not have yet.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With a FILE: write JSON instead of a table.")] = False,
 ) -> None:
     """Try many settings: those of a FILE, or a built-in sweep.
@@ -178,14 +181,17 @@ def sweep(  # noqa: PLR0917 - typer takes options from parameters
 
     All points meet the same chance, so differences come from the settings.
     summary.csv (and failure_rate.png without a FILE) in DIR replace earlier
-    ones. Ctrl-C stops early and keeps what is finished. Ends with 1 if a run
-    fails; the others go on.
+    ones. Ctrl-C stops early and keeps what is finished. With a FILE, DIR/runs
+    keeps every run (`llmlab show`, `plot` and `report` read it), so --resume goes
+    on where a sweep was stopped, or adds what the FILE has more by now. Ends with
+    1 if a run fails; the others go on.
 
     \b
     Examples:
       llmlab sweep
       llmlab sweep --out results --calls 5000 --seed 3
       llmlab sweep retries.toml --out results --workers 4
+      llmlab sweep retries.toml --out results --resume
       llmlab sweep retries.toml --json > retries.json
     """  # noqa: D301 - see above
     if file is None:
@@ -193,6 +199,7 @@ def sweep(  # noqa: PLR0917 - typer takes options from parameters
 
         _only_with_file("--json", as_json or None)
         _only_with_file("--workers", workers)
+        _only_with_file("--resume", resume or None)
         run(out=out or Path("llmlab-sweep"), calls=1000 if calls is None else calls, seed=seed or 0)
     else:
         from llmlab.cli.sweep_file import run as run_file  # noqa: PLC0415 - late, too
@@ -200,7 +207,7 @@ def sweep(  # noqa: PLR0917 - typer takes options from parameters
         for option, value, setting in (("--calls", calls, "base.workload.calls"), ("--seed", seed, "base.seed")):
             if value is not None:
                 raise typer.BadParameter(f"{option} is for the built-in sweep; set {setting} in '{file}'")
-        run_file(file, out=out, workers=workers, as_json=as_json)
+        run_file(file, out=out, workers=workers, resume=resume, as_json=as_json)
 
 
 def _only_with_file(option: str, value: object) -> None:

@@ -10,7 +10,9 @@ import typer
 
 from llmlab.cli.console import HEAD, complain, ends_with_a_code, make_folder, say
 from llmlab.cli.result import result_data, say_json, say_result, write_numbers
+from llmlab.core.settings import SettingsError
 from llmlab.experiments.running.sweep_run import SweepError
+from llmlab.experiments.store.store import Store
 from llmlab.experiments.sweep import Sweep
 from llmlab.plots.labels import value_label
 
@@ -24,13 +26,14 @@ MOST_FAILURES = 10
 """More failed runs than these are counted and not described."""
 
 
-def run(file: Path, *, out: Path | None, workers: int | None, as_json: bool) -> None:
+def run(file: Path, *, out: Path | None, workers: int | None, resume: bool, as_json: bool) -> None:
     """Run the sweep, write its headlines, and save its numbers into `out`.
 
     Args:
         file: a TOML or JSON file, as `Sweep.load` reads it.
         out: the folder; `None` is one named after the file, where the command is run.
         workers: how many worker processes; `None` is as many as suit the sweep.
+        resume: whether runs that the folder has already are taken from there.
         as_json: whether to write JSON in place of the table.
 
     Raises:
@@ -40,10 +43,15 @@ def run(file: Path, *, out: Path | None, workers: int | None, as_json: bool) -> 
     with ends_with_a_code():
         sweep = Sweep.load(file)
         folder = make_folder(out or file.with_name(f"{file.stem}-results").name)
+        store = Store(folder / "runs")
+        if store.finished() and not resume:
+            raise SettingsError(
+                f"'{folder}' has results already; --resume computes only what is missing, or name another --out"
+            )
         if not as_json:
             points = len(sweep) // sweep.replicates
             say(f"{file}: points {points:,}, replicates {sweep.replicates:,}, runs {len(sweep):,}", HEAD)
-        result = _carried_out(sweep, workers)
+        result = _carried_out(sweep, workers, store)
         summary = result.summary()
         if as_json:
             say_json(result_data(result, summary))
@@ -52,7 +60,7 @@ def run(file: Path, *, out: Path | None, workers: int | None, as_json: bool) -> 
             say_result(result, summary)
         numbers = write_numbers(summary, folder)
         if not as_json:
-            say(f"\nnumbers  {numbers}")
+            say(f"\nnumbers  {numbers}\nruns     {store.path}")
         for failed in result.failures[:MOST_FAILURES]:
             complain(f"failed: {_described(failed)}: {failed.reason}")
         if len(result.failures) > MOST_FAILURES:
@@ -65,10 +73,10 @@ def run(file: Path, *, out: Path | None, workers: int | None, as_json: bool) -> 
             raise typer.Exit(1)
 
 
-def _carried_out(sweep: Sweep, workers: int | None) -> SweepResult:
+def _carried_out(sweep: Sweep, workers: int | None, store: Store) -> SweepResult:
     logging.getLogger("llmlab").addHandler(logging.NullHandler())  # what it warns of is told here, in our form
     try:
-        return sweep.run(workers=workers, progress=sys.stderr.isatty())
+        return sweep.run(store=store, workers=workers, progress=sys.stderr.isatty())
     except SweepError as error:
         complain(str(error).splitlines()[0])
         raise typer.Exit(1) from None
