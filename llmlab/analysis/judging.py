@@ -107,11 +107,18 @@ def judge(cells: Sequence[Cell], targets: Mapping[Criterion, float], confidence:
 
 def worst(cells: Sequence[Cell], criterion: Criterion) -> Estimate:
     """Return the estimate of the cell in which the setting does worst."""
+    return worst_cell(cells, criterion).estimates[criterion]
+
+
+def worst_cell(cells: Sequence[Cell], criterion: Criterion) -> Cell:
+    """Return the cell in which the setting does worst."""
     sign = 1.0 if criterion.more_is_better else -1.0
-    return min(
-        (cell.estimates[criterion] for cell in cells),
-        key=lambda each: -math.inf if math.isnan(each.value) else sign * each.value,
-    )
+
+    def rank(cell: Cell) -> float:
+        value = cell.estimates[criterion].value
+        return -math.inf if math.isnan(value) else sign * value
+
+    return min(cells, key=rank)
 
 
 class _Sample(NamedTuple):
@@ -123,7 +130,7 @@ class _Sample(NamedTuple):
 
 def _cell(where: dict[str, Any], sample: _Sample, criteria: Sequence[Criterion], slo: SLO, confidence: float) -> Cell:
     answered, targets = sample.answered, slo.targets()
-    over = {"all": np.ones_like(answered), "answered": answered, "failed": ~answered}[slo.latency_over]
+    over = slo.counts(answered)
     latencies, labels = sample.latency_s[over], sample.labels[over]
     estimates, within = {}, {}
     for criterion in criteria:

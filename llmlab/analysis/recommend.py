@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from llmlab.analysis.judging import cells_by_setting, interval_text, judge, worst
+from llmlab.analysis.judging import Judgement, cells_by_setting, interval_text, judge, worst, worst_cell
 from llmlab.analysis.pareto import pareto_front
 from llmlab.analysis.recommendation import Recommendation
+from llmlab.analysis.runner_up import runner_up
 from llmlab.analysis.slo import AMPLIFICATION, P95_LATENCY, SUCCESS, minimised
+from llmlab.analysis.wording import condition_text
 from llmlab.core.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmlab.analysis.estimates import Estimate
-    from llmlab.analysis.judging import Judgement, Verdict
+    from llmlab.analysis.judging import Cell, Verdict
     from llmlab.analysis.slo import SLO, Criterion
 
 
@@ -75,28 +77,36 @@ def recommend(
     criteria, swept = criteria_of(least, list(targets)), [*chosen, *conditions]
     count = len(calls[swept].drop_duplicates()) if swept else 1
     each = 1 - (1 - confidence) / (count * len(targets))
-    cells = cells_by_setting(calls, chosen, conditions, criteria, slo=slo, confidence=each)
-    judgements = [judge(of_one, targets, each) for of_one in cells.values()]
-    estimates = [{one: worst(of_one, one) for one in criteria} for of_one in cells.values()]
-    place = _place(judgements, [_cost(row[least], least) for row in estimates])
-    points = pd.DataFrame(list(cells), columns=pd.Index(chosen)) if chosen else pd.DataFrame(index=[0])
-    points["calls"] = [sum(cell.calls for cell in of_one) for of_one in cells.values()]
-    for one in criteria:
-        for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-            points[f"{one.column}{suffix}"] = [getattr(row[one], end) for row in estimates]
-    latency = next(one for one in criteria if one.quantile is not None)
-    load = AMPLIFICATION.column
-    points["on_front"] = pareto_front(points, maximise=[SUCCESS.column], minimise=[latency.column, load])
-    points["verdict"], points["reason"] = _verdicts(judgements, [row[least] for row in estimates], place, least)
+    by_setting = cells_by_setting(calls, chosen, conditions, criteria, slo=slo, confidence=each)
+    cells, settings_of = list(by_setting.values()), [dict(zip(chosen, key, strict=True)) for key in by_setting]
+    judgements = _judged_where_all_are(cells, [judge(of_one, targets, each) for of_one in cells])
+    costs = [_cost(worst(of_one, least), least) for of_one in cells]
+    place = _place(judgements, costs)
+    points = _points(cells, settings_of, criteria)
+    points["verdict"], points["reason"] = _verdicts(
+        judgements, [worst(of_one, least) for of_one in cells], place, least
+    )
     points["calls_needed"] = [judgement.calls_needed for judgement in judgements]
+    rivals = [rival for rival, verdict in enumerate(points["verdict"]) if verdict == "meets"]
+    second = None
+    if rivals:
+        second = runner_up(
+            calls,
+            settings_of[place],
+            settings_of[min(rivals, key=costs.__getitem__)],
+            conditions=worst_cell(cells[place], least).conditions,
+            criterion=least,
+            slo=slo,
+        )
     return Recommendation(
-        settings=_originals(result, dict(zip(chosen, list(cells)[place], strict=True))),
+        settings=_originals(result, settings_of[place]),
         place=place,
         slo=slo,
         minimise=minimise,
         confidence=confidence,
         conditions=tuple(conditions),
         points=points,
+        runner_up=second,
     )
 
 
@@ -120,6 +130,34 @@ def criteria_of(least: Criterion, asked: list[Criterion]) -> list[Criterion]:
     """
     latency = next(one for one in (least, *asked, P95_LATENCY) if one.quantile is not None)
     return list(dict.fromkeys([SUCCESS, latency, *asked, least, AMPLIFICATION]))
+
+
+def _judged_where_all_are(cells: list[list[Cell]], judgements: list[Judgement]) -> list[Judgement]:
+    """Leave open what was not measured under a condition that others were measured under (a sweep that was ended)."""
+    everywhere = list({tuple(cell.conditions.items()): cell.conditions for of_one in cells for cell in of_one}.values())
+    found = []
+    for of_one, judgement in zip(cells, judgements, strict=True):
+        missing = [where for where in everywhere if where not in [cell.conditions for cell in of_one]]
+        if not missing or judgement.verdict == "misses":
+            found.append(judgement)
+            continue
+        needed = float(max(cell.calls for cell in of_one))
+        found.append(Judgement("unclear", f"not measured{condition_text(missing[0])}", judgement.excess, needed))
+    return found
+
+
+def _points(cells: list[list[Cell]], settings_of: list[dict[str, Any]], criteria: list[Criterion]) -> pd.DataFrame:
+    """Return the table of settings: values, calls, every criterion at its worst with its interval, and the front."""
+    points = pd.DataFrame(settings_of, index=range(len(settings_of)))
+    points["calls"] = [sum(cell.calls for cell in of_one) for of_one in cells]
+    for one in criteria:
+        estimates = [worst(of_one, one) for of_one in cells]
+        for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+            points[f"{one.column}{suffix}"] = [getattr(estimate, end) for estimate in estimates]
+    latency = next(one for one in criteria if one.quantile is not None)
+    load = AMPLIFICATION.column
+    points["on_front"] = pareto_front(points, maximise=[SUCCESS.column], minimise=[latency.column, load])
+    return points
 
 
 def _place(judgements: list[Judgement], costs: list[float]) -> int:

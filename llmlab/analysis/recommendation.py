@@ -17,6 +17,7 @@ from llmlab.core.policy import ClientPolicy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from llmlab.analysis.runner_up import RunnerUp
     from llmlab.analysis.slo import SLO, Criterion
 
 Status = Literal["kept", "too_few_calls", "not_kept"]
@@ -38,6 +39,7 @@ class Recommendation:
             `success_rate_low`, `success_rate_high`, ...), `on_front` (whether it is on the Pareto front over success,
             latency and load), `verdict` ("chosen", "meets", "unclear" or "misses"), the first `reason` against it, and
             `calls_needed`: the further calls under each condition that would tell, 0 where nothing is open.
+        runner_up: the next best setting that keeps the SLO, compared with the recommended one; `None` if there is none.
     """
 
     settings: dict[str, Any]
@@ -47,6 +49,7 @@ class Recommendation:
     confidence: float
     conditions: tuple[str, ...]
     points: pd.DataFrame
+    runner_up: RunnerUp | None = None
 
     @property
     def status(self) -> Status:
@@ -90,7 +93,9 @@ class Recommendation:
         least, verdicts = minimised(self.minimise), self.points["verdict"]
         kept = int(verdicts.isin(["chosen", "meets"]).sum())
         only = "no other setting does" if kept == 1 else f"of the {kept} that do it has the {_least_of(least)}"
-        return f"Use {settings_text(self.settings)}. It keeps the SLO, and {only}: {self._evidence()}.{self._rivals()}"
+        second = f" {self.runner_up}" if self.runner_up else ""
+        used = settings_text(self.settings)
+        return f"Use {used}. It keeps the SLO, and {only}: {self._evidence()}.{second}{self._rivals()}"
 
     def _too_few_calls(self) -> str:
         told = (

@@ -6,12 +6,16 @@ same words name it in an SLO and in `recommend(minimise=...)`. Look next at `rec
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from llmlab.analysis.metrics import Over
 from llmlab.core.settings import Settings, SettingsError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Criterion(NamedTuple):
@@ -75,6 +79,10 @@ class SLO(Settings):
         """Return what is asked for, by criterion, in the order in which settings are judged."""
         given = {criterion: getattr(self, criterion.name) for criterion in CRITERIA}
         return {criterion: float(target) for criterion, target in given.items() if target is not None}
+
+    def counts(self, answered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which calls the latencies are taken over, of calls that were answered or not."""
+        return {"all": np.ones_like(answered), "answered": answered, "failed": ~answered}[self.latency_over]
 
 
 _MINIMISED = {"failure_rate": SUCCESS, **{each.name: each for each in LATENCIES}, "amplification": AMPLIFICATION}

@@ -125,6 +125,49 @@ def test_conditions_are_not_to_be_chosen_and_the_worst_counts():
     assert "the worst over backend.timeout_probability" in str(found)
 
 
+def test_what_was_not_measured_under_every_condition_is_open():
+    result = swept(point(1, **{WEATHER: 0.0}), point(2, **{WEATHER: 0.0}), point(2, **{WEATHER: 0.4}, latency=1.2))
+    found = recommend(result, SERVICE)
+    assert found.settings == {RETRIES: 2}
+    assert found.points["verdict"].tolist() == ["unclear", "chosen"]
+    assert found.points["reason"].iloc[0] == "not measured where backend.timeout_probability=0.4"
+    assert found.points["calls_needed"].iloc[0] == 4000
+
+
+def paired(retries, **columns):
+    """Calls that met the same chance as those of every other setting, changed in some columns."""
+    return calls_of(4000, **{RETRIES: retries}).assign(**columns)
+
+
+def test_the_next_best_is_compared_over_calls_that_met_the_same_chance():
+    slower = paired(2, latency_s=lambda frame: frame["latency_s"] * 1.1)
+    found = recommend(swept(paired(1), slower, paired(3, answered=False)), SERVICE)
+    assert found.runner_up.settings == {RETRIES: 2}
+    assert found.runner_up.comparison.low > 0
+    assert found.runner_up.comparison.difference == pytest.approx(0.3, abs=0.03)
+    # Their intervals overlap: without pairing one could not tell.
+    assert found.points["latency_p95_s_high"].iloc[0] > found.points["latency_p95_s_low"].iloc[1]
+    assert "Next best is policy.retry.max_retries=2, whose p95 latency is higher by 0." in str(found)
+
+
+def test_where_the_next_best_is_as_good_it_says_so():
+    found = recommend(swept(paired(1), paired(2)), SERVICE)
+    assert "In p95 latency it cannot be told apart from the next best, policy.retry.max_retries=2." in str(found)
+    assert recommend(swept(paired(1)), SERVICE).runner_up is None
+    other_seeds = swept(paired(1, replicate=0), paired(2, replicate=1))
+    assert recommend(other_seeds, SERVICE).runner_up is None
+
+
+@pytest.mark.parametrize("minimise", ["failure_rate", "amplification"])
+def test_the_next_best_is_compared_by_what_is_minimised(minimise):
+    worse = paired(
+        2, answered=lambda frame: frame["call"] % 200 > 0, attempts=lambda frame: 1 + (frame["call"] % 10 == 0)
+    )
+    found = recommend(swept(paired(1), worse), SERVICE, minimise=minimise)
+    assert found.runner_up.comparison.differs
+    assert "Next best" in str(found)
+
+
 def test_what_is_not_of_the_policy_is_chosen_only_where_one_says_so():
     result = swept(calls_of(3000, users=10), calls_of(3000, users=20))
     with pytest.raises(SettingsError, match=r"not of the policy: users; name in settings=\[...\]"):
