@@ -34,6 +34,9 @@ FEWEST_CLUSTERS = 10
 ENOUGH_CLUSTERS = 50
 """From that many clusters on an interval holds what it promises."""
 
+MOST_CLUSTERS = 200
+"""More are merged, neighbours with each other: they make an interval no better, and take time and memory."""
+
 
 class BootstrapInterval(NamedTuple):
     """A number with the ends of its interval; NaN and a note where there are too few clusters for one."""
@@ -60,7 +63,7 @@ def bootstrap_interval(
     Args:
         values: numbers, one a call.
         statistic: `"mean"`, a quantile, or a function of an array.
-        labels: the cluster of each value; `None` takes each value as independent of all others.
+        labels: the cluster of each value; `None` takes values as independent.
         confidence: of the interval.
         resamples: how often to resample.
         seed: of the resampling.
@@ -73,6 +76,8 @@ def bootstrap_interval(
     if len(clusters) != len(sample):
         raise ValueError(f"there must be a label for each value; got {len(clusters)} for {len(sample)} values")
     count = int(clusters.max(initial=-1)) + 1
+    if count > MOST_CLUSTERS:
+        clusters, count = clusters * MOST_CLUSTERS // count, MOST_CLUSTERS
     return of_clusters(
         evaluator(sample, clusters, statistic),
         count,
@@ -105,14 +110,14 @@ def of_clusters(
         counts = np.bincount(cells.reshape(-1), minlength=count * len(rows)).reshape(len(rows), count)
         return evaluate(counts.astype(np.float64)).reshape(drawn.shape[:-1])
 
-    alone = evaluate(1.0 - np.eye(count))  # without one cluster each
+    without_one = evaluate(1.0 - np.eye(count)) if smooth else np.zeros(1)
     found: Any = stats.bootstrap(
         (np.arange(count),),
         statistic,
         n_resamples=resamples,
         vectorized=True,
         confidence_level=_expanded(confidence, count),
-        method="BCa" if smooth and np.ptp(alone) > 0 else "percentile",
+        method="BCa" if np.ptp(without_one) > 0 else "percentile",
         rng=np.random.default_rng(seed),
     )
     interval = found.confidence_interval

@@ -80,12 +80,11 @@ def recommend(
     by_setting = cells_by_setting(calls, chosen, conditions, criteria, slo=slo, confidence=each)
     cells, settings_of = list(by_setting.values()), [dict(zip(chosen, key, strict=True)) for key in by_setting]
     judgements = _judged_where_all_are(cells, [judge(of_one, targets, each) for of_one in cells])
-    costs = [_cost(worst(of_one, least), least) for of_one in cells]
+    minimum = [worst(of_one, least) for of_one in cells]
+    costs = [_cost(estimate, least) for estimate in minimum]
     place = _place(judgements, costs)
     points = _points(cells, settings_of, criteria)
-    points["verdict"], points["reason"] = _verdicts(
-        judgements, [worst(of_one, least) for of_one in cells], place, least
-    )
+    points["verdict"], points["reason"] = _verdicts(judgements, minimum, place, least)
     points["calls_needed"] = [judgement.calls_needed for judgement in judgements]
     rivals = [rival for rival, verdict in enumerate(points["verdict"]) if verdict == "meets"]
     second = None

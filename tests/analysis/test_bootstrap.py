@@ -73,3 +73,10 @@ def test_an_unknown_statistic_is_refused(statistic):
 def test_there_is_a_label_for_each_value():
     with pytest.raises(ValueError, match="got 2 for 600 values"):
         bootstrap_interval(VALUES, labels=[1, 2])
+
+
+def test_of_many_values_neighbours_are_taken_together():
+    random = np.random.default_rng(0)
+    found = bootstrap_interval(random.exponential(size=30_000))
+    assert found.high - found.low == pytest.approx(2 * 1.96 / np.sqrt(30_000), rel=0.2)
+    assert bootstrap_interval(random.exponential(size=30_000), 0.95, resamples=99).note == ""
