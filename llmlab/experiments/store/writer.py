@@ -65,10 +65,10 @@ def parquet(table: pa.Table) -> memoryview:
         table,
         sink,
         row_group_size=_ROWS_PER_GROUP,
-        compression="zstd",
-        compression_level=1,
+        compression="lz4",  # a sixth larger than zstd's fastest, in two thirds of the time
         use_dictionary=[RUN, *words],
         column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+        write_statistics=[RUN],  # what is skipped by; those of all columns are a quarter of the cost
         write_page_checksum=True,
     )
     return memoryview(sink.getvalue())

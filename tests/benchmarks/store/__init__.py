@@ -1,0 +1,1 @@
+"""What storing costs, and what reading back takes."""
