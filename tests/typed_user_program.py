@@ -7,6 +7,7 @@ import asyncio
 from pydantic import BaseModel
 
 from llmlab import (
+    SLO,
     Answer,
     AsyncMockLLM,
     AttemptFailure,
@@ -26,6 +27,7 @@ from llmlab import (
     LLMRequest,
     LLMResponse,
     Lognormal,
+    LogRange,
     MockBackend,
     MockLLM,
     OpenLoop,
@@ -35,7 +37,10 @@ from llmlab import (
     Timeouts,
     TraceArrivals,
     WithFaults,
+    export_policy,
     prompts,
+    recommend,
+    tune,
     virtual_time,
 )
 
@@ -98,6 +103,10 @@ def main() -> list[str]:
     )
     result = Sweep(base, {"policy.retry.max_retries": [0, 2]}).run(progress=False)
     lines.append(f"{len(result.calls)} calls, {len(result.summary())} points")
+    found = recommend(result, SLO(success_rate=0.5, p95_latency_s=100), minimise="amplification")
+    lines.append(f"{found.status}: {export_policy(found.policy(base.policy), 'tenacity').left_out[0]}")
+    searched = tune(base, {"policy.attempt_timeout": LogRange(1, 9)}, slo=found.slo, runs=2, progress=False)
+    lines.append(f"{len(searched.result.runs)} runs, {searched.recommendation.status}")
     ramp = RateRamp(points=[(0, 1), (10, 5)])
     bursts = OpenLoop(rate=ramp, arrivals=BurstyArrivals(cv=2), duration=10, requests=prompts(["c", {"prompt": "d"}]))
     replayed = OpenLoop(arrivals=TraceArrivals.read([3.0, 3.5, 7]), requests="e")

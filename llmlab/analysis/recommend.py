@@ -19,7 +19,7 @@ from llmlab.analysis.judging import Judgement, cells_by_setting, interval_text, 
 from llmlab.analysis.pareto import pareto_front
 from llmlab.analysis.recommendation import Recommendation
 from llmlab.analysis.runner_up import runner_up
-from llmlab.analysis.slo import AMPLIFICATION, P95_LATENCY, SUCCESS, minimised
+from llmlab.analysis.slo import AMPLIFICATION, P95_LATENCY, SLO, SUCCESS, minimised
 from llmlab.analysis.wording import condition_text
 from llmlab.core.settings import SettingsError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from llmlab.analysis.estimates import Estimate
     from llmlab.analysis.judging import Cell, Verdict
-    from llmlab.analysis.slo import SLO, Criterion
+    from llmlab.analysis.slo import Criterion
 
 
 class SweptCalls(Protocol):
@@ -47,7 +47,7 @@ def recommend(
     slo: SLO,
     minimise: str = "p95_latency_s",
     *,
-    settings: Sequence[str] | None = None,
+    settings: str | Sequence[str] | None = None,
     confidence: float = 0.95,
 ) -> Recommendation:
     """Return the settings to use: of those that keep the SLO, the one with the least of what is to be minimised.
@@ -68,6 +68,10 @@ def recommend(
         SettingsError: `minimise` or a setting is not one there is, nothing swept is a setting, or there are no calls.
     """
     least = minimised(minimise)
+    if not isinstance(slo, SLO):
+        raise SettingsError(f"slo must be an SLO, such as SLO(success_rate=0.99), got a {type(slo).__name__}")
+    if not hasattr(result, "parameters"):
+        raise SettingsError(f"result must be what a sweep brought, a SweepResult, got a {type(result).__name__}")
     if not 0 < confidence < 1:
         raise SettingsError(f"confidence must lie strictly between 0 and 1 (0.95 is usual), got {confidence}")
     chosen, conditions = _settings_and_conditions(list(result.parameters), settings)
@@ -109,8 +113,11 @@ def recommend(
     )
 
 
-def _settings_and_conditions(parameters: list[str], settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    chosen = [name for name in parameters if name.startswith("policy.")] if settings is None else list(settings)
+def _settings_and_conditions(
+    parameters: list[str], settings: str | Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    named = [settings] if isinstance(settings, str) else settings
+    chosen = [name for name in parameters if name.startswith("policy.")] if named is None else list(named)
     unknown = [name for name in chosen if name not in parameters]
     if unknown:
         raise SettingsError(f"settings: {unknown} were not swept; swept: {', '.join(parameters) or 'nothing'}")

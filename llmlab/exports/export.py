@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import SettingsError, nearest
 from llmlab.exports import llmlab_code, sdks, tenacity_code
 from llmlab.exports.wishes import why_not, wishes
@@ -17,7 +18,6 @@ from llmlab.exports.wishes import why_not, wishes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmlab.core.policy import ClientPolicy
     from llmlab.exports.draft import Draft
 
 Target = Literal["llmlab", "llmlab-toml", "openai", "anthropic", "litellm", "tenacity"]
@@ -63,8 +63,12 @@ def export_policy(policy: ClientPolicy, target: Target) -> Export:
             `anthropic`, `litellm` (its Router) or `tenacity`.
 
     Raises:
-        SettingsError: there is no such target.
+        SettingsError: there is no such target, or it is no policy.
     """
+    if not isinstance(policy, ClientPolicy):
+        raise SettingsError(
+            f"policy must be a ClientPolicy, got a {type(policy).__name__}; a recommendation has the method policy()"
+        )
     if target not in _EXPORTERS:
         raise SettingsError(f"there is no target {target!r}; {nearest(str(target), _EXPORTERS)}")
     draft = _EXPORTERS[target](policy)

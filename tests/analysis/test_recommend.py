@@ -172,7 +172,7 @@ def test_what_is_not_of_the_policy_is_chosen_only_where_one_says_so():
     result = swept(calls_of(3000, users=10), calls_of(3000, users=20))
     with pytest.raises(SettingsError, match=r"not of the policy: users; name in settings=\[...\]"):
         recommend(result, SERVICE)
-    assert set(recommend(result, SERVICE, settings=["users"]).settings) == {"users"}
+    assert set(recommend(result, SERVICE, settings="users").settings) == {"users"}
     with pytest.raises(SettingsError, match=r"\['max_retries'\] were not swept; swept: users"):
         recommend(result, SERVICE, settings=["max_retries"])
 
@@ -253,6 +253,10 @@ def test_what_to_minimise_and_the_confidence_are_checked(four):
         recommend(four, SERVICE, minimise="latency")
     with pytest.raises(SettingsError, match="strictly between 0 and 1"):
         recommend(four, SERVICE, confidence=95)
+    with pytest.raises(SettingsError, match=r"slo must be an SLO, such as .*got a dict"):
+        recommend(four, {"success_rate": 0.9})
+    with pytest.raises(SettingsError, match="a SweepResult, got a DataFrame"):
+        recommend(four.calls, SERVICE)
     with pytest.raises(SettingsError, match="holds no calls"):
         recommend(swept(point(0).head(0)), SERVICE)
 

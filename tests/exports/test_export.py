@@ -215,3 +215,5 @@ def test_everything_that_llmlab_code_imports_is_public():
 def test_an_unknown_target_is_refused_with_all_there_are():
     with pytest.raises(SettingsError, match="no target 'open-ai'; did you mean 'openai'"):
         export_policy(ClientPolicy(), "open-ai")
+    with pytest.raises(SettingsError, match=r"must be a ClientPolicy, got a RetryPolicy; .*method policy\(\)"):
+        export_policy(RetryPolicy(), "openai")

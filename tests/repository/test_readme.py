@@ -1,6 +1,6 @@
 """What the README promises is true: its commands have the form that .ci/run executes, and its examples run.
 
-A Python block after `<!-- needs: ... -->` needs what a test machine does not have (Ollama, a cluster); it is only compiled.
+A Python block after `<!-- needs: ... -->` needs what a test machine does not have (Ollama, a cluster); it is compiled.
 """
 
 import re
