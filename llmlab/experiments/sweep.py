@@ -238,7 +238,7 @@ class Sweep(Settings):
         Args:
             store: a directory where finished runs are kept. Those that it has are not run again, so the same call goes
                 on after an interruption, and a larger grid computes what is new in it.
-            keep: what is kept of a run there: all its `"events"`, or its `"calls"` alone.
+            keep: what is kept of a run there: all its `"events"`, its `"calls"` alone, or a `"summary"` of it.
             executor: any `concurrent.futures.Executor` to run it through, such as dask's `Client(...).get_executor()`.
             workers: how many worker processes; 1 runs everything here. Of an executor: how many jobs it does at a time.
             progress: whether to show a progress bar, with runs per second and the time left.
