@@ -30,7 +30,8 @@ LABEL = "llmlab-setting"
 """The `gid` of the labels of settings."""
 
 _ASKED: dict[str, Any] = {"color": VERMILLION, "linestyle": "--", "linewidth": 1.3, "zorder": 1}
-_MOST_BARS, _MOST_LABELS = 60, 8
+_MOST_BARS = 60
+_LABEL_WIDTH, _LABEL_HEIGHT = 45, 16  # points between two labels
 _LATENCIES = {criterion.column: criterion for criterion in CRITERIA if criterion.quantile is not None}
 
 
@@ -38,7 +39,7 @@ def pareto(points: pd.DataFrame, *, slo: SLO | None = None, latency: str | None 
     """Draw settings by failure rate, latency (seconds) and load: dark points make more attempts per call.
 
     The lower left is best. Settings on the Pareto front (nothing beats them in all three) have a dark rim and are
-    labelled with their values where they are few; the recommended one is a star. Bars are the intervals of the
+    labelled with their values where there is room; the recommended one is a star. Bars are the intervals of the
     recommendation, and may leave the chart.
 
     Args:
@@ -68,7 +69,7 @@ def pareto(points: pd.DataFrame, *, slo: SLO | None = None, latency: str | None 
         _scale(axes, shown, column, slo)
         bars = _draw_intervals(axes, shown, column)
         image, handles = _draw_points(axes, shown, column)
-        _draw_load(axes, image, slo)
+        _draw_load(axes, image, float(shown["attempts_per_call"].min()), slo)
         handles += _draw_targets(axes, slo, column)
         note = _label(axes, shown, column)
         legend(axes, "settings", handles)
@@ -143,8 +144,9 @@ def _draw_intervals(ax: Axes, points: pd.DataFrame, column: Criterion) -> str:
     return "intervals of those on the front"
 
 
-def _draw_load(ax: Axes, image: Any, slo: SLO | None) -> None:
+def _draw_load(ax: Axes, image: Any, least: float, slo: SLO | None) -> None:
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02, fraction=0.05)
+    bar.ax.set_ylim(bottom=least)
     bar.set_label("attempts per call")
     bar.ax.tick_params(labelsize=9.5, labelcolor=INK, length=0)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:.4g}"))
@@ -173,17 +175,21 @@ def _draw_targets(ax: Axes, slo: SLO | None, column: Criterion) -> list[Any]:
 
 
 def _label(ax: Axes, points: pd.DataFrame, column: Criterion) -> str:
-    """Label the settings of the front with their values, and say in which order these stand."""
+    """Label the settings of the front with their values where there is room, and say in which order these stand."""
     names = list(points.columns[: points.columns.get_loc("calls")])
-    front = points[points["on_front"]].sort_values(column.column)
-    if not names or len(front) > _MOST_LABELS:
-        front = front[front["verdict"] == "chosen"]
-    for number, row in enumerate(front.to_dict("records")):
-        text = ", ".join(value_label(row[name]) for name in names)
+    front = points[points["on_front"] | (points["verdict"] == "chosen")]
+    first = front["verdict"].map(list(_VERDICTS).index).astype(int)  # the recommended one has its label in any case
+    taken: list[Any] = []
+    for row in front.iloc[np.argsort(first, kind="stable")].to_dict("records") if names else []:
+        place = (row[column.column], 1 - row["success_rate"])
+        x, y = ax.transData.transform(place) * 72 / ax.figure.dpi
+        if any(abs(x - left) < _LABEL_WIDTH and abs(y - low) < _LABEL_HEIGHT for left, low in taken):
+            continue
+        taken.append((x, y))
         ax.annotate(
-            text,
-            (row[column.column], 1 - row["success_rate"]),
-            xytext=(9, 9 if number % 2 == 0 else -15),
+            ", ".join(value_label(row[name]) for name in names),
+            place,
+            xytext=(9, 9),
             textcoords="offset points",
             fontsize=9.5,
             color=INK,
@@ -191,4 +197,4 @@ def _label(ax: Axes, points: pd.DataFrame, column: Criterion) -> str:
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             zorder=5,
         )
-    return f"labels: {', '.join(map(parameter_name, names))}" if names and len(front) else ""
+    return f"labels: {', '.join(map(parameter_name, names))}" if taken else ""
