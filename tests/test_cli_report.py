@@ -85,6 +85,12 @@ def test_what_is_wrong_is_said_in_a_line_and_ends_with_2(results, tmp_path, argu
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_that_a_sweep_wrote_to_will_do(tmp_path):
+    begin(tmp_path / "out" / "runs", 2)
+    assert invoke("out").exit_code == 0
+    assert (tmp_path / "llmlab-report.html").exists()
+
+
 def test_a_folder_without_results_is_refused(tmp_path):
     result = invoke(tmp_path / "nothing")
     assert result.exit_code == 2

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from llmlab.analysis.recommend import recommend
 from llmlab.analysis.slo import SLO
 from llmlab.cli.console import ends_with_a_code, say, say_text
+from llmlab.cli.result import stored_result
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.sweep import Sweep
-from llmlab.experiments.sweep_result import SweepResult
 from llmlab.reports.document import checked_path, report
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def run(*, store: Path, out: Path, slo: Sequence[str], minimise: str, sweep: Pat
         checked_path(out)
         asked = slo_of(slo)
         experiment = None if sweep is None else Sweep.load(sweep)
-        result = SweepResult.load(store)
-        if not result.runs:
-            raise SettingsError(f"no run is finished in '{store}'; run the sweep on, and then report it")
+        result = stored_result(store)
         recommendation = None if asked is None else recommend(result, asked, minimise)
         path = report(result, out, recommendation=recommendation, experiment=experiment)
         if recommendation is not None:

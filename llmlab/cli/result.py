@@ -58,15 +58,20 @@ def _short_names(paths: Sequence[str]) -> list[str]:
     return [path if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
 
 
-def stored_result(store: Path) -> SweepResult:
-    """Return what a sweep has stored.
+STORED = "runs"
+"""Where `llmlab sweep FILE --out DIR` keeps every run, in DIR."""
+
+
+def stored_result(folder: Path) -> SweepResult:
+    """Return what a sweep has stored, in the folder that was its `--out` or in a store of its own.
 
     Raises:
         SettingsError: there is no store, or no run is finished in it.
     """
-    result = SweepResult.load(store)
+    inside = folder / STORED
+    result = SweepResult.load(inside if inside.is_dir() else folder)
     if not result.runs:
-        raise SettingsError(f"no run is finished in '{store}'; run the sweep on")
+        raise SettingsError(f"no run is finished in '{folder}'; run the sweep on")
     return result
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmlab.cli.console import HEAD, complain, ends_with_a_code, make_folder, say
-from llmlab.cli.result import result_data, say_json, say_result, write_numbers
+from llmlab.cli.result import STORED, result_data, say_json, say_result, write_numbers
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.running.sweep_run import SweepError
 from llmlab.experiments.store.store import Store
@@ -43,7 +43,7 @@ def run(file: Path, *, out: Path | None, workers: int | None, resume: bool, as_j
     with ends_with_a_code():
         sweep = Sweep.load(file)
         folder = make_folder(out or file.with_name(f"{file.stem}-results").name)
-        store = Store(folder / "runs")
+        store = Store(folder / STORED)
         if store.finished() and not resume:
             raise SettingsError(
                 f"'{folder}' has results already; --resume computes only what is missing, or name another --out"

@@ -116,7 +116,7 @@ def _draw_points(ax: Axes, points: pd.DataFrame, column: Criterion) -> tuple[Any
     failing = 1 - points["success_rate"].to_numpy(dtype=np.float64)
     load = points["attempts_per_call"].to_numpy(dtype=np.float64)
     spread = max(load.max() - load.min(), 0.01)
-    ends = {"vmin": load.min() - 0.15 * spread, "vmax": load.max()}  # the lightest is not white
+    ends = {"vmin": load.min() - 0.15 * spread, "vmax": load.min() + spread}  # the lightest is not white
     handles: list[Any] = []
     image = None
     for verdict, (marker, size, name) in reversed(_VERDICTS.items()):

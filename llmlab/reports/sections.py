@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmlab.analysis.recommendation import Recommendation
     from llmlab.analysis.slo import Criterion
     from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.runs import FailedRun
     from llmlab.experiments.sweep_result import SweepResult
 
 MOST_ROWS = 200
@@ -87,7 +88,7 @@ def what_was_run(result: SweepResult, experiment: Experiment | Sweep | None) -> 
     facts = [
         ["calls", f"{len(calls):,}"],
         ["attempts", f"{len(result.attempts):,}"],
-        ["runs", f"{len(result.runs):,} of {result.planned:,}" if result.interrupted else f"{len(result.runs):,}"],
+        ["finished runs", f"{len(result.runs):,} of {result.planned:,}"],
         ["seeds", _values(pd.Series([run.seed for run in result.runs]))],
     ]
     facts += [[f"swept: {name}", _values(calls[name])] for name in result.parameters]
@@ -95,12 +96,24 @@ def what_was_run(result: SweepResult, experiment: Experiment | Sweep | None) -> 
     if result.interrupted:
         note = "The sweep was stopped before all runs were finished: the numbers are those of the finished ones."
         parts.append(element("p", text(note), class_="note"))
+    if result.failures:
+        rows = [[_where(failed), failed.reason] for failed in result.failures[:MOST_ROWS]]
+        parts += [
+            element("p", text(f"{counted(len(result.failures), 'run')} could not be finished:"), class_="note"),
+            table(["run", "why"], rows, texts=frozenset({0, 1})),
+            _rest(len(result.failures)),
+        ]
     if experiment is not None:
         base = experiment.base if isinstance(experiment, Sweep) else experiment
         rows = [[path, value_label(value)] for path, value in _settings(base)]
         listed = table(["setting", "value"], rows, texts=frozenset({0, 1}))
         parts.append(element("details", element("summary", text("The experiment's settings")), listed))
     return _section(*parts)
+
+
+def _where(failed: FailedRun) -> str:
+    settings = ", ".join(f"{parameter_name(path)} {value_label(value)}" for path, value in failed.settings.items())
+    return f"{settings or 'the settings as they are'}, seed {failed.seed}"
 
 
 def numbers(result: SweepResult) -> Html:

@@ -5,6 +5,7 @@ import pytest
 
 import llmlab
 from llmlab import SLO, Experiment, LLMRequest, MockBackend, OpenLoop, ServerModel, SettingsError, Sweep, recommend
+from llmlab.experiments.runs import FailedRun
 from llmlab.experiments.sweep_result import SweepResult
 from llmlab.reports import document, sections
 
@@ -126,6 +127,15 @@ def test_an_interrupted_sweep_says_so(result, tmp_path, quick):
     text = Outline(llmlab.report(half, tmp_path / "out.html").read_text("utf-8")).text
     assert "1 of 2" in text
     assert "stopped before all runs were finished" in text
+
+
+def test_runs_that_failed_are_named_with_the_reason(result, tmp_path, quick):
+    failed = FailedRun({RETRIES: 2}, 0, 7, "ValueError: <no> answer")
+    half = SweepResult(result.parameters, result.runs[:1], planned=2, failures=[failed])
+    text = Outline(llmlab.report(half, tmp_path / "out.html").read_text("utf-8")).text
+    assert "1 run could not be finished" in text
+    assert "max_retries 2, seed 7" in text
+    assert "ValueError: <no> answer" in text
 
 
 def test_a_backend_of_ones_own_is_named_by_its_kind_only(tmp_path, quick):
