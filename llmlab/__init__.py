@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from llmlab.experiments.axes import LinearRange, LogRange, Values
     from llmlab.experiments.conditions import Condition
     from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.precision import Precision
+    from llmlab.experiments.procedure import Procedure
     from llmlab.experiments.prompts import prompts
     from llmlab.experiments.rates import RateRamp, RateSteps
     from llmlab.experiments.samples import Samples
@@ -120,6 +122,8 @@ _HOME = {
     "llmlab.experiments.axes": ("LinearRange", "LogRange", "Values"),
     "llmlab.experiments.conditions": ("Condition",),
     "llmlab.experiments.experiment": ("Experiment",),
+    "llmlab.experiments.precision": ("Precision",),
+    "llmlab.experiments.procedure": ("Procedure",),
     "llmlab.experiments.prompts": ("prompts",),
     "llmlab.experiments.rates": ("RateRamp", "RateSteps"),
     "llmlab.experiments.samples": ("Samples",),
@@ -189,6 +193,8 @@ __all__ = [
     "OpenLoop",
     "Outage",
     "PoissonArrivals",
+    "Precision",
+    "Procedure",
     "Ramp",
     "RateLimit",
     "RateRamp",

@@ -7,6 +7,7 @@ for a real call or for a worker process. Each of these says here how it is to be
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,12 @@ class StopSignal:
 
     def wait(self, seconds: float) -> bool:
         """Wait so long in real time, or until somebody asks to stop; return whether somebody has."""
-        return self._event.wait(seconds)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            # Ctrl-C that comes just before a thread waits is noticed after it: hence short waits.
+            if self._event.wait(min(left, 0.1)):
+                break
+        return self._event.is_set()
 
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:

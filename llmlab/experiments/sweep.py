@@ -23,6 +23,8 @@ from llmlab.experiments.conditions import Conditions
 from llmlab.experiments.documents import json_text, read_document, toml_text, write_document
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.points import Tree, column_of, levels
+from llmlab.experiments.precision import Precision
+from llmlab.experiments.procedure import Procedure
 from llmlab.experiments.running.plan import Plan, PlannedRun
 from llmlab.experiments.running.sink import Sink
 from llmlab.experiments.running.sweep_run import SweepRun, carry_out, carry_out_async, stream
@@ -70,6 +72,8 @@ class Sweep(Settings):
         samples: points drawn from ranges; see `Samples`.
         where: conditions; points at which one does not hold are left out.
         replicates: runs of each point, with different seeds.
+        until: instead of a fixed number of replicates, the precision that is wanted of a metric.
+        procedure: in what order the runs are made, what surrounds each, and what ends the sweep early.
 
     Raises:
         SettingsError: a path does not exist, a value is not valid there, a list is empty, or no point is left.
@@ -83,6 +87,8 @@ class Sweep(Settings):
     ] = ()
     where: Conditions = ()
     replicates: int = Field(default=1, ge=1)
+    until: Precision | None = None
+    procedure: Procedure = Procedure()
 
     if not TYPE_CHECKING:
 
@@ -102,10 +108,14 @@ class Sweep(Settings):
             samples: Samples | Iterable[Samples] = (),
             where: Condition | Iterable[Condition] = (),
             replicates: int = 1,
+            until: Precision | None = None,
+            procedure: Procedure = ...,
         ) -> None: ...
 
     def model_post_init(self, _context: Any) -> None:
         """Check the points before anything runs."""
+        if self.until is not None and self.replicates > 1:
+            raise ValueError("replicates and until exclude each other: until says itself how many there are")
         self.__dict__["grid"] = self._settled(self.grid)
         self.__dict__["zipped"] = tuple(map(self._settled, self.zipped))
         if "grid" in self.model_fields_set and not self.grid:
@@ -138,7 +148,13 @@ class Sweep(Settings):
             data["samples"] = [sample.to_dict() for sample in self.samples]
         if self.where:
             data["where"] = [plain_data(condition, "where", complete=False) for condition in self.where]
-        return data if self.replicates == 1 else {**data, "replicates": self.replicates}
+        if self.replicates != 1:
+            data["replicates"] = self.replicates
+        if self.until is not None:
+            data["until"] = plain_data(self.until, "until", complete=False)
+        if self.procedure != Procedure():
+            data["procedure"] = plain_data(self.procedure, "procedure", complete=False)
+        return data
 
     def to_json(self) -> str:
         """Return the sweep as the text of a JSON file; see `to_dict`."""
@@ -290,7 +306,15 @@ class Sweep(Settings):
     def _begun(self, store: Store | str | os.PathLike[str] | None, keep: Keep, **how: Any) -> SweepRun:
         checked_keep(keep)
         sink = None if store is None else Sink(store if isinstance(store, Store) else Store(store), keep)
-        plan = Plan(self.parameters, lambda: (PlannedRun(n, *run) for n, run in enumerate(self.runs())), len(self))
+        if self.until is not None and keep == "summary":
+            raise SettingsError('keep="summary" holds percentiles too roughly for until; use "events" or "calls"')
+        plan = Plan(
+            self.parameters,
+            lambda: (PlannedRun(number, *run) for number, run in enumerate(self.runs())),
+            len(self),
+            self.procedure,
+            self.until,
+        )
         return SweepRun(plan, sink=sink, **how)
 
 

@@ -15,6 +15,7 @@ from llmlab import (
     Experiment,
     MockBackend,
     OpenLoop,
+    Procedure,
     RateLimit,
     RateSteps,
     SettingsError,
@@ -228,12 +229,12 @@ def test_ctrl_c_keeps_the_finished_runs(simulated):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         base = Experiment(backend=Interrupts(simulated), workload=ClosedLoop(calls=2, users=1))
-        result = Sweep(base, {"backend.number": [0, 1, 2]}).run(progress=False)
+        result = Sweep(base, {"backend.number": [0, 1, 2]}, procedure=Procedure(order="grid")).run(progress=False)
         assert result.interrupted
         assert len(result.runs) == 1
         assert len(result.calls) == 2
         assert repr(result) == "<SweepResult: interrupted after 1 of 3 runs over backend.number>"
         with pytest.raises(KeyboardInterrupt):
-            Sweep(base, {"backend.number": [1, 2]}).run(progress=False)
+            Sweep(base, {"backend.number": [1, 2]}, procedure=Procedure(order="grid")).run(progress=False)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -8,39 +8,64 @@ its worker again is given up. So a crash costs its own run and no other.
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from llmlab.core.chance import Purpose, uniform
 from llmlab.experiments.running.plan import expected_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from llmlab.experiments.running.plan import PlannedRun
 
 
 class Agenda:
-    """Hands out planned runs. Not for use from several threads at a time."""
+    """Hands out planned runs. Not for use from several threads at a time.
 
-    def __init__(self, runs: Iterable[PlannedRun]) -> None:
-        self._coming = iter(runs)
+    Args:
+        runs: the runs to begin with.
+        max_calls: the most calls that they may make in all; `None` is no bound.
+        warm_up: calls before each run of a real backend, which count as well.
+    """
+
+    def __init__(self, runs: Iterable[PlannedRun], *, max_calls: int | None = None, warm_up: int = 0) -> None:
+        self._added: deque[PlannedRun] = deque()
+        self._coming = chain(runs, _drained(self._added))
         self._alone: deque[PlannedRun] = deque()
         self._tried: set[int] = set()
-        self._closed = False
+        self._max_calls, self._warm_up = max_calls, warm_up
+        self._calls = 0.0
+        self.closed = ""
+        """Why nothing more is handed out although there is more; empty while that is not so."""
 
     def batch(self, *, calls: float, runs: int) -> list[PlannedRun]:
         """Return the next runs: at least one, and more until they are about so many calls or so many runs.
 
         Empty where nothing is left for now.
         """
-        if self._closed:
-            return []
         if self._alone:
             return [self._alone.popleft()]
         batch: list[PlannedRun] = []
-        while calls > 0 and len(batch) < runs and (run := next(self._coming, None)) is not None:
+        while calls > 0 and len(batch) < runs and (run := self._next()) is not None:
             batch.append(run)
             calls -= max(1.0, expected_calls(run.experiment))
         return batch
+
+    def add(self, runs: Iterable[PlannedRun]) -> None:
+        """Append runs, to be handed out after all others."""
+        self._added.extend(runs)
+        self._coming = chain(self._coming, _drained(self._added))  # an iterator that has ended stays so
+
+    def _next(self) -> PlannedRun | None:
+        if self.closed or (run := next(self._coming, None)) is None:
+            return None
+        warm_up = 0 if run.experiment.simulated else self._warm_up
+        self._calls += expected_calls(run.experiment) + warm_up
+        if self._max_calls is not None and self._calls > self._max_calls:
+            self.closed = f"the next run would exceed procedure.max_calls={self._max_calls}"
+            return None
+        return run
 
     def lost(self, batch: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Take back the runs of a worker that died; return those that are given up, as this was their second time.
@@ -56,6 +81,12 @@ class Agenda:
             self._tried.add(run.number)
         return given_up
 
-    def close(self) -> None:
-        """Hand out nothing more."""
-        self._closed = True
+
+def in_rounds(runs: Iterable[PlannedRun], seed: int) -> list[PlannedRun]:
+    """Return runs shuffled in rounds: all points' first replicates, then their second ones, and so on."""
+    return sorted(runs, key=lambda run: (run.replicate, uniform(seed, run.number, 0, Purpose.WORKLOAD)))
+
+
+def _drained(runs: deque[PlannedRun]) -> Iterator[PlannedRun]:
+    while runs:
+        yield runs.popleft()

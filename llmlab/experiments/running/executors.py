@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import cloudpickle
 
 from llmlab.core.settings import SettingsError
-from llmlab.experiments.running.perform import Performed, Stopped, perform, perform_batch, put_away, reason_of
+from llmlab.experiments.running.perform import (
+    Performed,
+    Stopped,
+    perform,
+    perform_batch,
+    put_away,
+    reason_of,
+    with_value,
+)
 from llmlab.experiments.running.plan import expected_calls
+from llmlab.experiments.running.real_time import RealTime
 from llmlab.experiments.running.sink import NotStored
 from llmlab.experiments.running.worker_pool import WorkerPool, cores
 
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from concurrent.futures import Executor
 
+    from llmlab.experiments.procedure import Procedure
     from llmlab.experiments.running.agenda import Agenda
     from llmlab.experiments.running.plan import PlannedRun
     from llmlab.experiments.running.sink import Sink
@@ -51,11 +61,16 @@ class Place(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What is to be done: the runs that are handed out, how many there are, and where they are written."""
+    """What is to be done: the runs that are handed out, how many there are, and how.
+
+    `sink` is where they are written, `metric` what is measured of each.
+    """
 
     agenda: Agenda
     runs: int
-    sink: Sink | None
+    procedure: Procedure
+    sink: Sink | None = None
+    metric: str = ""
 
 
 def chosen_place(
@@ -125,12 +140,20 @@ def outcomes(place: Place, work: Work, stop: StopSignal, called: Callable[[], ob
 
 def _made_here(work: Work, stop: StopSignal, called: Callable[[], object]) -> Generator[Performed]:
     buffer = None if work.sink is None else work.sink.buffer()
+    real_time = RealTime(work.procedure, stop, called)
+    in_doubt: list[tuple[Performed, str]] = []
     try:
         while not stop.is_set() and (batch := work.agenda.batch(calls=1, runs=1)):
             run = batch[0]
-            done = None if run.experiment.simulated else called
-            outcome = perform(run.number, run.experiment, done=done, stop=stop)
-            yield put_away(outcome, run.key, buffer)
+            if run.experiment.simulated:
+                outcome = perform(run.number, run.experiment, stop=stop)
+            else:
+                outcome = real_time.perform(run.number, run.experiment)
+            in_doubt.append((with_value(outcome, work.metric), run.key))
+            while in_doubt and not real_time.in_doubt:
+                yield put_away(*in_doubt.pop(0), buffer)
+        for outcome, key in in_doubt if not stop.is_set() else ():
+            yield put_away(outcome, key, buffer)
     except Stopped:
         return
     finally:
@@ -149,7 +172,7 @@ def _made_through(place: Place, work: Work, stop: StopSignal) -> Generator[Perfo
             while len(in_flight) < _IN_FLIGHT_PER_WORKER * workers and (
                 batch := agenda.batch(calls=most_calls, runs=most_runs)
             ):
-                in_flight[_submitted(executor, batch, work.sink)] = batch
+                in_flight[_submitted(executor, batch, work)] = batch
             if not in_flight:
                 return
             finished, _ = wait(in_flight, _POLL_S, FIRST_COMPLETED)
@@ -164,9 +187,10 @@ def _made_through(place: Place, work: Work, stop: StopSignal) -> Generator[Perfo
             place.owned.kill()
 
 
-def _submitted(executor: Executor, batch: list[PlannedRun], sink: Sink | None) -> Future[list[Performed]]:
+def _submitted(executor: Executor, batch: list[PlannedRun], work: Work) -> Future[list[Performed]]:
+    jobs = [(run.number, run.key, run.experiment) for run in batch]
     try:
-        return executor.submit(perform_batch, [(run.number, run.key, run.experiment) for run in batch], sink)
+        return executor.submit(perform_batch, jobs, work.sink, work.metric)
     except BrokenExecutor:
         raise
     except Exception as error:  # noqa: BLE001 - some cannot send a run, and say so at once

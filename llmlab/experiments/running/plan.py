@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmlab.experiments.procedure import Procedure
 from llmlab.experiments.rates import RateRamp, RateSteps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.precision import Precision
 
 
 class PlannedRun(NamedTuple):
@@ -31,12 +33,15 @@ class PlannedRun(NamedTuple):
 class Plan(NamedTuple):
     """A sweep to be carried out: the swept settings' paths, and its runs, of which there are `planned`.
 
-    `runs` gives them anew at each call, so that not all need be in memory at a time.
+    `runs` gives them anew at each call, so that not all need be in memory at a time. With `until` they are replicate 0
+    of each point, and the sweep decides how many more there are.
     """
 
     parameters: list[str]
     runs: Callable[[], Iterator[PlannedRun]]
     planned: int
+    procedure: Procedure = Procedure()
+    until: Precision | None = None
 
 
 def expected_calls(experiment: Experiment) -> float:

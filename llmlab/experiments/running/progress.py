@@ -24,8 +24,9 @@ class ProgressBar:
         self._bar = tqdm(total=planned, initial=there, disable=not show, unit=" runs", dynamic_ncols=True, delay=0.5)
         self._failed = self._calls = 0
 
-    def finished(self, *, failed: bool) -> None:
-        """Count a run that has ended."""
+    def finished(self, planned: int, *, failed: bool) -> None:
+        """Count a run that has ended, of so many that there are to be by now."""
+        self._bar.total = planned
         self._failed += failed
         self._calls = 0
         self._describe()
@@ -36,10 +37,6 @@ class ProgressBar:
         self._calls += 1
         self._describe()
         self._bar.update(0)
-
-    def planned(self, runs: int) -> None:
-        """Change how many runs there are to be."""
-        self._bar.total = runs
 
     def _describe(self) -> None:
         parts = [f"{self._failed} failed"] if self._failed else []

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager
+from itertools import chain
+from threading import Timer
 from typing import TYPE_CHECKING
 
-from llmlab.experiments.running.agenda import Agenda
+from llmlab.experiments.precision import measured
+from llmlab.experiments.running.agenda import Agenda, in_rounds
 from llmlab.experiments.running.executors import Work, chosen_place, outcomes
 from llmlab.experiments.running.progress import ProgressBar
+from llmlab.experiments.running.rounds import Rounds
 from llmlab.experiments.runs import FailedRun, Run
 from llmlab.experiments.stop_signal import StopSignal
 from llmlab.experiments.store.run_key import run_key
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
     from concurrent.futures import Executor
 
+    from llmlab.experiments.precision import Measured
     from llmlab.experiments.running.perform import Performed
     from llmlab.experiments.running.plan import Plan, PlannedRun
     from llmlab.experiments.running.sink import Sink
@@ -66,26 +71,76 @@ class SweepRun:
         self._progress = progress
         self._on_point = on_point
         self._plan, self._sink = plan, sink
+        self._rounds = None if plan.until is None else Rounds(plan.until)
+        self._planned = plan.planned if plan.until is None else plan.planned * plan.until.min_replicates
         self._ended: dict[int, Run | FailedRun] = {}
-        runs = plan.runs() if sink is None else self._missing(sink)
-        self._remaining = plan.planned - len(self._ended)
-        self._place, self._runs = chosen_place(runs, self._remaining, executor, workers)
         self._open: dict[int, PlannedRun] = {}
+        self._stored: set[str] = set()
+        self._index: dict[int, Run] = {}
+        later: list[PlannedRun] = []
+        runs = self._first_runs() if sink is None else self._missing(sink, later)
+        self._place, runs = chosen_place(self._in_order(runs), self._planned - len(self._ended), executor, workers)
+        bounds = plan.procedure
+        self._agenda = Agenda(self._noted(runs), max_calls=bounds.max_calls, warm_up=bounds.warm_up)
+        self._agenda.add(self._noted(later))
 
-    def _missing(self, sink: Sink) -> Iterator[PlannedRun]:
-        """Note the sweep down in the store, take from it what it has, and return the rest."""
-        index = [
-            Run(run.settings, run.replicate, run.experiment.seed, None, run_key(run.experiment))
-            for run in self._plan.runs()
-        ]
-        sink.store.begin(self._plan.parameters, index)
-        finished = sink.store.finished(sink.keep)
-        self._ended.update((number, run) for number, run in enumerate(index) if run.key in finished)
+    def _first_runs(self) -> Iterator[PlannedRun]:
+        runs = self._plan.runs()
+        return runs if self._rounds is None else self._rounds.first(runs)
+
+    def _in_order(self, runs: Iterator[PlannedRun]) -> Iterator[PlannedRun]:
+        """Return the runs in the order in which they are to be made."""
+        procedure = self._plan.procedure
+        first = next(runs, None)
+        if first is None:
+            return runs
+        runs = chain([first], runs)
+        shuffled = procedure.order == "shuffled" or (procedure.order is None and not first.experiment.simulated)
+        return iter(in_rounds(runs, procedure.seed)) if shuffled else runs
+
+    def _missing(self, sink: Sink, later: list[PlannedRun]) -> Iterator[PlannedRun]:
+        """Note the sweep down in the store, take from it what it has, and return the rest.
+
+        What the store's runs call for in further rounds is appended to `later`.
+        """
+        self._index = {run.number: _indexed(run) for run in self._first_runs()}
+        self._note_index()
+        self._stored = sink.store.finished(sink.keep)
+        keys = {number: run.key for number, run in self._index.items()}
+        if self._rounds is None:
+            self._ended.update((number, run) for number, run in self._index.items() if run.key in self._stored)
+        else:
+            for planned in self._first_runs():
+                if keys[planned.number] in self._stored:
+                    later += self._taken_from_store(planned._replace(key=keys[planned.number]), sink)
         return (
-            run._replace(key=known.key)
-            for run, known in zip(self._plan.runs(), index, strict=True)
-            if known.key not in finished
+            run._replace(key=keys[run.number]) for run in self._first_runs() if keys[run.number] not in self._stored
         )
+
+    def _taken_from_store(self, planned: PlannedRun, sink: Sink) -> list[PlannedRun]:
+        """Take a stored run, and those that its point's further rounds find there; return what is missing of these."""
+        assert self._plan.until is not None  # noqa: S101 - for type checkers
+        run = self._ended[planned.number] = self._index[planned.number]
+        return self._further(planned, measured(run, self._plan.until.metric, sink.store))
+
+    def _further(self, planned: PlannedRun, value: Measured | None) -> list[PlannedRun]:
+        """Return what is to be run after this run has ended, less what is in the store."""
+        if self._rounds is None:
+            return []
+        missing = []
+        for run in self._rounds.ended(planned, value):
+            self._planned += 1
+            if self._sink is None:
+                missing.append(run)
+                continue
+            self._index[run.number] = _indexed(run)
+            keyed = run._replace(key=self._index[run.number].key)
+            missing += self._taken_from_store(keyed, self._sink) if keyed.key in self._stored else [keyed]
+        return missing
+
+    def _note_index(self) -> None:
+        if self._sink is not None:
+            self._sink.store.begin(self._plan.parameters, [run for _, run in sorted(self._index.items())])
 
     def ended(self) -> Generator[Run | FailedRun]:
         """Yield each run when it has ended, in no particular order. To close it is to stop the sweep.
@@ -93,16 +148,45 @@ class SweepRun:
         Raises:
             NotStored: a run cannot be written to the store.
         """
-        work = Work(Agenda(self._noted(self._runs)), self._remaining, self._sink)
+        metric = "" if self._plan.until is None else self._plan.until.metric
+        remaining = self._planned - len(self._ended)
+        work = Work(self._agenda, remaining, self._plan.procedure, self._sink, metric)
         with (
-            ProgressBar(self._plan.planned, len(self._ended), show=self._progress) as bar,
+            self._indexing(),
+            self._time_limit(),
+            ProgressBar(self._planned, len(self._ended), show=self._progress) as bar,
             closing(outcomes(self._place, work, self.stop, bar.called)) as performed,
         ):
             for outcome in performed:
                 run = self._kept(outcome)
-                bar.finished(failed=isinstance(run, FailedRun))
+                bar.finished(self._planned, failed=isinstance(run, FailedRun))
                 self._tell(run)
                 yield run
+        if self._agenda.closed:
+            self.stop.set(self._agenda.closed)
+
+    @contextmanager
+    def _indexing(self) -> Iterator[None]:
+        """At the end, note down the runs of further rounds too."""
+        try:
+            yield
+        finally:
+            if self._rounds is not None:
+                self._note_index()
+
+    @contextmanager
+    def _time_limit(self) -> Iterator[None]:
+        seconds = self._plan.procedure.max_seconds
+        if seconds is None:
+            yield
+            return
+        timer = Timer(seconds, self.stop.set, [f"procedure.max_seconds={seconds:g} are over"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _noted(self, runs: Iterable[PlannedRun]) -> Iterator[PlannedRun]:
         for run in runs:
@@ -117,6 +201,7 @@ class SweepRun:
         else:
             run = Run(*what, outcome.record, planned.key)
         self._ended[outcome.number] = run
+        self._agenda.add(self._noted(self._further(planned, outcome.value)))
         return run
 
     def _tell(self, run: Run | FailedRun) -> None:
@@ -134,7 +219,7 @@ class SweepRun:
         Raises:
             SweepError: no run could be finished, and at least one failed.
         """
-        planned = self._plan.planned
+        planned = self._planned
         in_order = [self._ended[number] for number in sorted(self._ended)]
         runs = [run for run in in_order if isinstance(run, Run)]
         failures = [run for run in in_order if isinstance(run, FailedRun)]
@@ -151,13 +236,17 @@ class SweepRun:
             planned=planned,
             store=None if self._sink is None else self._sink.store,
             failures=failures,
-            stopped=self.stop.reason,
+            stopped=self.stop.reason if len(in_order) < planned else "",
         )
 
     @property
     def has_runs(self) -> bool:
         """Whether any run has ended so far."""
         return bool(self._ended)
+
+
+def _indexed(run: PlannedRun) -> Run:
+    return Run(run.settings, run.replicate, run.experiment.seed, None, run_key(run.experiment))
 
 
 def _described(failed: FailedRun) -> str:

@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 import pytest
 
-from llmlab import ClosedLoop, Experiment, Sweep
+from llmlab import ClosedLoop, Experiment, Procedure, Sweep
 from llmlab.experiments.running.progress import ProgressBar
 from llmlab.experiments.runs import FailedRun, Run
 from tests.experiments.running.backends import Endless, Scripted
@@ -23,7 +23,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals are a POSIX thing")
 
 def endless(**settings):
     """A sweep that stays in its second run."""
-    return Sweep(Experiment(backend=Endless(**settings), workload=SHORT), {"backend.number": [0, 1, 2]})
+    base = Experiment(backend=Endless(**settings), workload=SHORT)
+    return Sweep(base, {"backend.number": [0, 1, 2]}, procedure=Procedure(order="grid"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -136,12 +137,12 @@ def test_the_bar_counts_runs_and_says_how_many_failed(capsys):
     with ProgressBar(3, show=True) as bar:
         bar._bar._time = clock
         bar._bar.start_t = bar._bar.last_print_t = 0.0
-        bar.finished(failed=False)
+        bar.finished(3, failed=False)
         bar.called()
         bar.called()
         assert "call 2 of this run" in str(bar._bar)
-        bar.finished(failed=True)
-        bar.finished(failed=False)
+        bar.finished(3, failed=True)
+        bar.finished(3, failed=False)
     shown = capsys.readouterr().err
     assert "3/3" in shown
     assert "runs/s" in shown or "s/ runs" in shown
