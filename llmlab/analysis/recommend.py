@@ -101,6 +101,7 @@ def recommend(
             criterion=least,
             slo=slo,
         )
+        second = second and second._replace(settings=_originals(result, second.settings))
     return Recommendation(
         settings=_originals(result, settings_of[place]),
         place=place,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from llmlab.core.settings import Settings, changed_settings
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,4 +49,6 @@ def _decimals(share: float) -> str:
 def _value_text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "None"
+    if isinstance(value, Settings):
+        return f"{type(value).__name__}({settings_text(changed_settings(value)) if changed_settings(value) else ''})"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -48,6 +48,15 @@ class Settings(BaseModel):
         return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
 
 
+def changed_settings(value: Settings) -> dict[str, Any]:
+    """Return the settings that differ from their defaults, in the order of the fields."""
+    fields = type(value).model_fields
+    given = (
+        (name, getattr(value, name), field.get_default(call_default_factory=True)) for name, field in fields.items()
+    )
+    return {name: entry for name, entry, default in given if entry != default}
+
+
 def setting_names(model: type[BaseModel]) -> list[str]:
     """Return every name that a settings value takes: its fields and its shorthands."""
     return sorted({*model.model_fields, *getattr(model, "shorthands", ())})

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from llmlab.core.plain_data import plain_data
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, changed_settings
 from llmlab.experiments.documents import toml_text
 from llmlab.exports.draft import Draft
 from llmlab.exports.wishes import wishes
@@ -46,9 +46,7 @@ def _expression(value: Any, names: set[str]) -> str:
 
 
 def _construction(value: Settings, names: set[str]) -> str:
-    fields = type(value).model_fields
-    given = [(name, getattr(value, name), field.get_default()) for name, field in fields.items()]
-    arguments = [f"{name}={_expression(entry, names)}" for name, entry, default in given if entry != default]
+    arguments = [f"{name}={_expression(entry, names)}" for name, entry in changed_settings(value).items()]
     call, line = type(value).__name__, ", ".join(arguments)
     if len(line) <= _WIDTH and "\n" not in line:
         return f"{call}({line})"

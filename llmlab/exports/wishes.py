@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, changed_settings
 from llmlab.core.vocabulary import RETRYABLE, FailureReason
 
 if TYPE_CHECKING:
@@ -113,6 +113,5 @@ def backoff_text(policy: ClientPolicy) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, Settings):
-        given = [(name, getattr(value, name), field.get_default()) for name, field in type(value).model_fields.items()]
-        return ", ".join(f"{name} {_text(entry)}" for name, entry, default in given if entry != default) or "on"
+        return ", ".join(f"{name} {_text(entry)}" for name, entry in changed_settings(value).items()) or "on"
     return f"{value:g}" if isinstance(value, float) else str(value)

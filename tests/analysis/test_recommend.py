@@ -210,6 +210,7 @@ def test_it_works_on_a_sweep_and_gives_the_policy_to_use():
     assert found.status == "kept"
     assert found.settings["policy.retry.backoff"] == backoffs[0]
     assert found.policy(base.policy).retry.backoff == backoffs[0]
+    assert "Use policy.retry.backoff=Backoff(base=0.1), policy.max_concurrency=" in str(found)
     assert found.policy(base.policy).attempt_timeout == 4.0
     assert recommend(base.run(), SLO(success_rate=0.5)).settings == {}
 
