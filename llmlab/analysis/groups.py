@@ -116,7 +116,10 @@ def _codes(frame: pd.DataFrame, names: list[str]) -> NDArray[np.int64]:
     for name in names:
         # As `groupby(...).ngroup()` numbers them, in a third of its time: NaN comes last, words in their own order.
         numbers, values = pd.factorize(frame[name], sort=True, use_na_sentinel=False)
-        codes, count = _occurring(codes * len(values) + numbers, count * len(values))
+        if count == 1:
+            codes, count = numbers.astype(np.int64), len(values)
+        elif len(values) > 1:  # a column of one value, such as a replicate often is, tells nothing apart
+            codes, count = _occurring(codes * len(values) + numbers, count * len(values))
     return codes
 
 
