@@ -54,7 +54,7 @@ def _lines(result: Result, recommendation: Recommendation | None, averaged: list
     calls = result.calls
     swept = ", ".join(f"{parameter_name(name)} ({calls[name].nunique(dropna=False)})" for name in result.parameters)
     said = [
-        f"{counted(len(calls), 'call')}, {counted(len(result.attempts), 'attempt')}",
+        f"{counted(len(calls), 'call')}, {counted(int(calls['attempts'].sum()), 'attempt')}",
         f"swept: {swept}" if swept else "",
         f"averaged over: {', '.join(map(parameter_name, averaged))}" if averaged else "",
     ]

@@ -87,7 +87,7 @@ def what_was_run(result: SweepResult, experiment: Experiment | Sweep | None) -> 
     calls = result.calls
     facts = [
         ["calls", f"{len(calls):,}"],
-        ["attempts", f"{len(result.attempts):,}"],
+        ["attempts", f"{calls['attempts'].sum():,}"],
         ["finished runs", f"{len(result.runs):,} of {result.planned:,}"],
         ["seeds", _values(pd.Series([run.seed for run in result.runs]))],
     ]

@@ -163,6 +163,13 @@ def test_a_single_run_is_reported_too(tmp_path):
     assert "What happened over time?" in outline.headings
 
 
+def test_of_a_sweep_it_is_enough_to_have_kept_the_calls(sweep, tmp_path):
+    sweep.run(store=tmp_path / "store", keep="calls", progress=False)
+    stored = SweepResult.load(tmp_path / "store")
+    text = Outline(llmlab.report(stored, tmp_path / "out.html").read_text("utf-8")).text
+    assert f"{stored.calls['attempts'].sum():,}" in text
+
+
 def test_long_tables_are_cut_and_say_so(result, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(sections, "MOST_ROWS", 1)
     text = Outline(llmlab.report(result, tmp_path / "out.html").read_text("utf-8")).text
