@@ -68,23 +68,36 @@ class Gate:
         if self._slots is not None and not self._slots.take():
             return False
         if self._rate is not None:
-            self._rate.reserve(ledger.now, estimated_tokens(ledger.request), math.inf)
+            self._rate.reserve(ledger.now, self._tokens(ledger.request), math.inf)
         return True
 
     async def _wait_for_both(self, ledger: Ledger) -> bool:
-        slots = self._slots
+        slots, rate = self._slots, self._rate
         if slots is not None and not slots.take() and not await self._wait_for_slot(slots, ledger):
             return False
-        ledger.granted_at = ledger.now
-        if self._rate is None:
+        ledger.granted_at = now = ledger.now
+        if rate is None:
             return True
-        admitted = False
-        try:
-            admitted = await self._wait_for_rate(ledger, self._rate)
-        finally:
-            if not admitted:
+        at = rate.reserve(now, self._tokens(ledger.request), ledger.deadline)
+        if at is None:
+            self.leave()
+            where = "in the rate limit's queue, whose next place is after the deadline"
+            ledger.end(Fate.DEADLINE, out_of_time(self._policy, where))
+            return False
+        if at > now:
+            try:
+                await sleep_until(self._loop, at)
+            except BaseException:
                 self.leave()
-        return admitted
+                raise
+            finally:
+                ledger.now = self._loop.time()
+                ledger.rate_wait += ledger.now - now
+        return True
+
+    def _tokens(self, request: LLMRequest) -> float:
+        """Return the tokens to reserve for a request; 0 where no limit counts them."""
+        return 0.0 if self._rate is None or self._rate.tokens is None else estimated_tokens(request)
 
     def leave(self) -> None:
         """An attempt that had entered is over."""
@@ -93,8 +106,10 @@ class Gate:
 
     def settle(self, request: LLMRequest, answer: Answer) -> None:
         """Correct the token rate by what the server counted."""
+        if self._rate is None or self._rate.tokens is None:
+            return
         read, written = answer.usage
-        if self._rate is not None and read is not None and written is not None:
+        if read is not None and written is not None:
             self._rate.settle(estimated_tokens(request), read + written)
 
     async def _wait_for_slot(self, slots: Slots, ledger: Ledger) -> bool:
@@ -131,21 +146,6 @@ class Gate:
         else:
             ledger.end(Fate.DEADLINE, out_of_time(policy, "while waiting for a slot"))
         return False
-
-    async def _wait_for_rate(self, ledger: Ledger, rate: RateLimiter) -> bool:
-        at = rate.reserve(ledger.now, estimated_tokens(ledger.request), ledger.deadline)
-        if at is None:
-            where = "in the rate limit's queue, whose next place is after the deadline"
-            ledger.end(Fate.DEADLINE, out_of_time(self._policy, where))
-            return False
-        if at > ledger.now:
-            try:
-                await sleep_until(self._loop, at)
-            finally:
-                now = self._loop.time()
-                ledger.rate_wait += now - ledger.now
-                ledger.now = now
-        return True
 
     def close(self) -> None:
         """Give back the timer that the loop still holds."""

@@ -103,11 +103,13 @@ class Bucket:
 
     def free_at(self, now: float) -> float:
         """Return the earliest time, `now` or later, at which a unit may be taken."""
-        return max(now, self.full_at - self.slack)
+        at = self.full_at - self.slack
+        return at if at > now else now  # noqa: FURB136 - max() costs three times as much, once per attempt
 
     def take(self, at: float, units: float = 1.0) -> None:
         """Take units at time `at`, which must not lie before `free_at`."""
-        self.full_at = max(self.full_at, at) + units * self.interval
+        since = at if at > self.full_at else self.full_at  # noqa: FURB136 - as above
+        self.full_at = since + units * self.interval
 
     def settle(self, units: float) -> None:
         """Take (or, if negative, give back) units whose number became known only now."""
