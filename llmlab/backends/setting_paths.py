@@ -91,13 +91,14 @@ def _replaced(value: Settings, name: str, new: Any, whole: str) -> Settings:
         new = as_backend(new) if name in backend_settings(value) else new
         changed: Settings = value.replace(**{name: new})
     except ValueError as error:
-        raise SettingsError(f"'{whole}' cannot be {_brief(new)}: {error}") from None
+        raise SettingsError(f"'{whole}' cannot be {_brief(new, whole)}: {error}") from None
     return changed
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Any, whole: str) -> str:
     shown = repr(value)
-    return shown if len(shown) <= 60 else f"this {type(value).__name__}"
+    private = whole == "workload" or whole.startswith("workload.requests")  # an error quotes no prompt
+    return shown if len(shown) <= 60 and not private else f"this {type(value).__name__}"
 
 
 def _options(value: Settings, name: str) -> str:

@@ -40,6 +40,25 @@ class _Hidden(str):
         return f"<{len(self)} characters>"
 
 
+class _Entries(tuple[Any, ...]):
+    """Values whose repr gives their number only."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} hidden>"
+
+
+_PRIVATE = frozenset({"prompt", "system", "stop", "metadata"})
+"""The fields of a request that hold the user's own words."""
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str):
+        return _Hidden(value)
+    return value if value is None else _Entries(value)
+
+
 def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -141,9 +160,8 @@ class LLMRequest(Settings):
         return wanted
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        hidden = {"prompt", "system"}
         given = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
-        return [(name, _Hidden(value) if name in hidden and isinstance(value, str) else value) for name, value in given]
+        return [(name, _hidden(value) if name in _PRIVATE else value) for name, value in given]
 
     __str__ = BaseModel.__repr__
 

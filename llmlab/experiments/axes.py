@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -21,6 +22,10 @@ from llmlab.core.plain_data import plain_data
 from llmlab.core.settings import Settings
 from llmlab.experiments.conditions import Condition, Conditions
 from llmlab.experiments.rates import of_kind
+from llmlab.experiments.readable import readable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_VALUES = 1_000_000
 """The most values of one axis."""
@@ -205,6 +210,21 @@ def by_path(given: object) -> object:
             continue
         flat |= {f"{name}.{rest}": value for rest, value in inner.items()}
     return flat
+
+
+def mapped(axis: Axis, change: Callable[[Any], Any]) -> Axis:
+    """Return an axis with its listed values changed; those of a range are numbers and stay."""
+    if isinstance(axis, tuple):
+        return tuple(map(change, axis))
+    if isinstance(axis, Values):
+        changed: Values = axis.replace(values=tuple(map(change, axis.values)))
+        return changed
+    return axis
+
+
+def axes_without_prompts(axes: Mapping[str, Axis]) -> dict[str, Axis]:
+    """Return axes as they may be shown; see `readable`."""
+    return {path: mapped(axis, partial(readable, path)) for path, axis in axes.items()}
 
 
 def by_path_data(axes: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from llmlab.core.settings import Settings, SettingsError
+from llmlab.experiments.readable import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
 
@@ -69,6 +70,13 @@ class Condition(Settings):
         if isinstance(self.value, tuple):
             self.__dict__["value"] = list(self.value)
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what a repr shows: prompts are not part of it."""
+        for name, value in super().__repr_args__():
+            yield name, readable(self.setting, value) if name == "value" else value
+
+    __str__ = Settings.__repr__
+
     @property
     def settings(self) -> tuple[str, ...]:
         """The paths that it asks for."""
@@ -86,7 +94,8 @@ class Condition(Settings):
             return bool(_COMPARE[self.op](left, right))
         except TypeError:
             raise SettingsError(
-                f"'{self.setting}' is {left!r}, which '{self.op}' cannot compare with {right!r}; "
+                f"'{self.setting}' is {readable(self.setting, left)!r}, which '{self.op}' cannot compare with "
+                f"{readable(self.other or self.setting, right)!r}; "
                 "compare with == or !=, or leave such values out"
             ) from None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmlab.backends.setting_paths import setting_at, with_setting
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.axes import conditions_of, values_of
+from llmlab.experiments.readable import readable_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -159,6 +160,6 @@ def _changed(point: Experiment, step: Mapping[str, Any], settings: Mapping[str, 
     except SettingsError as error:
         if not settings:
             raise
-        where = ", ".join(f"{path}={value!r}"[:80] for path, value in settings.items())
+        where = ", ".join(f"{path}={value!r}"[:80] for path, value in readable_settings(settings).items())
         raise SettingsError(f"{error} (at the point {where})") from None
     return point

@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import Field
 
 from llmlab.core.settings import Settings
-from llmlab.experiments.axes import MAX_VALUES, Ranges, by_path_data
+from llmlab.experiments.axes import MAX_VALUES, Ranges, axes_without_prompts, by_path_data
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class Samples(Settings):
@@ -69,6 +69,13 @@ class Samples(Settings):
         for path, axis in self.over.items():
             if axis == ():
                 raise ValueError(f"over.{path} has no values; give at least one")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what a repr shows: prompts are not part of it."""
+        for name, value in super().__repr_args__():
+            yield name, axes_without_prompts(value) if name == "over" else value
+
+    __str__ = Settings.__repr__
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sample as plain data, which rebuild it.

@@ -18,13 +18,14 @@ from llmlab.backends.setting_paths import setting_at, with_setting
 from llmlab.core.chance import derived
 from llmlab.core.plain_data import plain_data
 from llmlab.core.settings import Settings, SettingsError
-from llmlab.experiments.axes import Axes, Axis, Values, by_path_data
+from llmlab.experiments.axes import Axes, Axis, axes_without_prompts, by_path_data, mapped
 from llmlab.experiments.conditions import Conditions
 from llmlab.experiments.documents import json_text, read_document, toml_text, write_document
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.points import Tree, column_of, levels
 from llmlab.experiments.precision import Precision
 from llmlab.experiments.procedure import Procedure
+from llmlab.experiments.readable import readable_settings
 from llmlab.experiments.running.plan import Plan, PlannedRun
 from llmlab.experiments.running.sink import Sink
 from llmlab.experiments.running.sweep_run import SweepRun, carry_out, carry_out_async, stream
@@ -191,9 +192,19 @@ class Sweep(Settings):
         """Return the JSON schema of the files that `Sweep.load` reads, for editors and other programs."""
         return sweep_schema(cls, Experiment)
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what a repr shows: prompts are not part of it."""
+        for name, value in super().__repr_args__():
+            if name == "grid":
+                yield name, axes_without_prompts(value)
+            else:
+                yield name, tuple(map(axes_without_prompts, value)) if name == "zipped" else value
+
+    __str__ = Settings.__repr__
+
     def _settled(self, axes: Mapping[str, Axis]) -> dict[str, Axis]:
         """Return axes whose tables and lists have become the settings that they describe, as in a file of Python."""
-        return {path: _mapped(axis, partial(self._setting, path)) for path, axis in axes.items()}
+        return {path: mapped(axis, partial(self._setting, path)) for path, axis in axes.items()}
 
     def _setting(self, path: str, value: Any) -> Any:
         if not isinstance(value, dict | list | tuple):
@@ -226,8 +237,12 @@ class Sweep(Settings):
         return self._point_count * self.replicates
 
     def runs(self) -> Iterator[tuple[dict[str, Any], int, Experiment]]:
-        """Iterate over the runs: swept settings, replicate (from 0), and the experiment to run."""
-        for settings, point in self._tree.points():
+        """Iterate over the runs: swept settings, replicate (from 0), and the experiment to run.
+
+        Of swept requests the settings hold their number and a digest, so that no result shows a prompt.
+        """
+        for found, point in self._tree.points():
+            settings = readable_settings(found)
             yield settings, 0, point
             for replicate in range(1, self.replicates):
                 yield settings, replicate, point.replace(seed=derived(point.seed, replicate))
@@ -316,12 +331,3 @@ class Sweep(Settings):
             self.until,
         )
         return SweepRun(plan, sink=sink, **how)
-
-
-def _mapped(axis: Axis, change: Callable[[Any], Any]) -> Axis:
-    if isinstance(axis, tuple):
-        return tuple(map(change, axis))
-    if isinstance(axis, Values):
-        changed: Values = axis.replace(values=tuple(map(change, axis.values)))
-        return changed
-    return axis

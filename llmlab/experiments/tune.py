@@ -23,6 +23,7 @@ from llmlab.backends.setting_paths import with_setting
 from llmlab.core.chance import derived
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.axes import LogRange
+from llmlab.experiments.readable import readable_settings
 from llmlab.experiments.running.perform import perform
 from llmlab.experiments.running.sweep_run import SweepError
 from llmlab.experiments.runs import FailedRun, Run
@@ -146,6 +147,7 @@ class _Search:
         settings, experiment = dict(zip(self.space, point, strict=True)), self._base
         for path, value in settings.items():
             experiment = with_setting(experiment, path, value)
+        settings = readable_settings(settings)
         known = self._points.setdefault(point, [])
         replicate = len(known)
         seed = derived(experiment.seed, replicate) if replicate else experiment.seed
