@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from llmlab.core.backend import Answer, AttemptFailure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _ROOT = __name__.partition(".")[0]
+_UNCHANGED = frozenset({bool, int, str})
 
 
 def plain_data(value: Any, path: str = "", *, complete: bool = True) -> Any:
@@ -36,6 +38,8 @@ def plain_data(value: Any, path: str = "", *, complete: bool = True) -> Any:
     Raises:
         SettingsError: something in it has no such form; the message names its path.
     """
+    if value is None or type(value) in _UNCHANGED:
+        return value
     if isinstance(value, Settings):
         return _settings(value, path, complete)
     if isinstance(value, Answer | AttemptFailure):
@@ -71,11 +75,19 @@ def _settings(value: Settings, path: str, complete: bool) -> dict[str, Any]:
     kind = type(value)
     if kind.__module__.partition(".")[0] != _ROOT:
         raise _refusal(value, path)
-    fields = kind.model_fields
-    names = [name for name in fields if complete or name in value.model_fields_set or _is_tag(fields[name])]
-    # Complete data are compared, so they are of one order however the class is written; a file is read by people.
-    names.sort(key=lambda name: (not _is_tag(fields[name]), name if complete else ""))
+    tags, others = _fields(kind)
+    if complete:  # such data are compared, so they are of one order however the class is written
+        names = (*tags, *sorted(others))
+    else:
+        names = (*tags, *(name for name in others if name in value.model_fields_set))
     return {name: plain_data(getattr(value, name), _join(path, name), complete=complete) for name in names}
+
+
+@cache
+def _fields(kind: type[Settings]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the fields that are tags, in order, and of all others as the class has them."""
+    tags = tuple(sorted(name for name, field in kind.model_fields.items() if _is_tag(field)))
+    return tags, tuple(name for name in kind.model_fields if name not in tags)
 
 
 def _is_tag(field: FieldInfo) -> bool:
@@ -94,7 +106,7 @@ def _named(value: Any, path: str) -> dict[str, Any]:
 def _scalar(value: Any, path: str) -> Any:
     if isinstance(value, Enum):
         return value.value
-    if value is None or type(value) in {bool, int, str} or (type(value) is float and math.isfinite(value)):
+    if value is None or type(value) in _UNCHANGED or (type(value) is float and math.isfinite(value)):
         return value
     raise _refusal(value, path)
 

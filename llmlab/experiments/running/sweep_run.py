@@ -19,7 +19,7 @@ from llmlab.experiments.running.progress import ProgressBar
 from llmlab.experiments.running.rounds import Rounds
 from llmlab.experiments.runs import FailedRun, Run
 from llmlab.experiments.stop_signal import StopSignal
-from llmlab.experiments.store.run_key import run_key
+from llmlab.experiments.store.run_key import RunKeys
 from llmlab.experiments.sweep_result import SweepResult
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class SweepRun:
         self._open: dict[int, PlannedRun] = {}
         self._stored: set[str] = set()
         self._index: dict[int, Run] = {}
+        self._keys = RunKeys()
         later: list[PlannedRun] = []
         runs = self._first_runs() if sink is None else self._missing(sink, later)
         self._place, runs = chosen_place(self._in_order(runs), self._planned - len(self._ended), executor, workers)
@@ -103,7 +104,7 @@ class SweepRun:
 
         What the store's runs call for in further rounds is appended to `later`.
         """
-        self._index = {run.number: _indexed(run) for run in self._first_runs()}
+        self._index = {run.number: self._indexed(run) for run in self._first_runs()}
         self._note_index()
         self._stored = sink.store.finished(sink.keep)
         keys = {number: run.key for number, run in self._index.items()}
@@ -133,10 +134,13 @@ class SweepRun:
             if self._sink is None:
                 missing.append(run)
                 continue
-            self._index[run.number] = _indexed(run)
+            self._index[run.number] = self._indexed(run)
             keyed = run._replace(key=self._index[run.number].key)
             missing += self._taken_from_store(keyed, self._sink) if keyed.key in self._stored else [keyed]
         return missing
+
+    def _indexed(self, run: PlannedRun) -> Run:
+        return Run(run.settings, run.replicate, run.experiment.seed, None, self._keys.key(run.experiment))
 
     def _note_index(self) -> None:
         if self._sink is not None:
@@ -243,10 +247,6 @@ class SweepRun:
     def has_runs(self) -> bool:
         """Whether any run has ended so far."""
         return bool(self._ended)
-
-
-def _indexed(run: PlannedRun) -> Run:
-    return Run(run.settings, run.replicate, run.experiment.seed, None, run_key(run.experiment))
 
 
 def _described(failed: FailedRun) -> str:

@@ -7,7 +7,7 @@ none, `manifest.py` says which runs are in which file, and `store.py` puts them 
 from llmlab.experiments.store.inspection import StoreWarning
 from llmlab.experiments.store.run_batch import Keep, RunBatch
 from llmlab.experiments.store.run_buffer import RunBuffer
-from llmlab.experiments.store.run_key import SIMULATION_VERSION, run_key
+from llmlab.experiments.store.run_key import SIMULATION_VERSION, RunKeys, run_key
 from llmlab.experiments.store.store import Store
 
-__all__ = ["Keep", "RunBatch", "RunBuffer", "SIMULATION_VERSION", "Store", "StoreWarning", "run_key"]
+__all__ = ["Keep", "RunBatch", "RunBuffer", "RunKeys", "SIMULATION_VERSION", "Store", "StoreWarning", "run_key"]

@@ -20,25 +20,51 @@ if TYPE_CHECKING:
 SIMULATION_VERSION = 1
 """Of the simulation: another one may give other events for the same experiment. Raise it with the golden digests."""
 
+_CANONICAL = b'{"format":%d,"simulation":%d,"backend":%b,"policy":%b,"workload":%b,"seed":%d}'
+_REMEMBERED = 1_000
+
+
+class RunKeys:
+    """Makes the keys of many runs. Runs that share their policy, workload or backend share the work on it.
+
+    Whatever an object holds when it is met first is what counts.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[str, dict[int, tuple[object, bytes]]] = {"backend": {}, "policy": {}, "workload": {}}
+
+    def key(self, experiment: Experiment) -> str:
+        """Return the experiment's key; see `run_key`."""
+        text = _CANONICAL % (
+            FORMAT_VERSION,
+            SIMULATION_VERSION,
+            self._text("backend", experiment.backend),
+            self._text("policy", experiment.policy),
+            self._text("workload", experiment.workload),
+            experiment.seed,
+        )
+        return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+    def _text(self, name: str, value: object) -> bytes:
+        known = self._texts[name]
+        if id(value) not in known:
+            if len(known) == _REMEMBERED:
+                known.clear()
+            data = _backend(value, name) if name == "backend" else plain_data(value, name)
+            known[id(value)] = value, canonical_json(data)  # the object is held, so that no other has its id
+        return known[id(value)][1]
+
 
 def run_key(experiment: Experiment) -> str:
     """Return 32 hexadecimal digits that stand for everything that decides the experiment's result.
 
     A backend of your own needs an attribute `fingerprint`: a text that changes whenever it would answer differently.
-    Its attributes that are plain values count as well.
+    Its attributes that are plain values count as well. For many experiments there is `RunKeys`.
 
     Raises:
         SettingsError: the backend does not say what decides its answers.
     """
-    values = {
-        "format": FORMAT_VERSION,
-        "simulation": SIMULATION_VERSION,
-        "backend": _backend(experiment.backend, "backend"),
-        "policy": plain_data(experiment.policy, "policy"),
-        "workload": plain_data(experiment.workload, "workload"),
-        "seed": experiment.seed,
-    }
-    return hashlib.blake2b(canonical_json(values), digest_size=16).hexdigest()
+    return RunKeys().key(experiment)
 
 
 def _backend(backend: Any, path: str) -> Any:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmlab import ClientPolicy, ClosedLoop, Experiment, MockBackend, RetryPolicy, SweepResult
+from llmlab import ClientPolicy, ClosedLoop, Experiment, MockBackend, RetryPolicy, Sweep, SweepResult
 from llmlab.experiments.runs import Run
-from llmlab.experiments.store import RunBatch, RunBuffer, Store, run_key
+from llmlab.experiments.store import RunBatch, Store, run_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,19 +115,12 @@ def print_overhead(directory: Path, rounds: int) -> None:
 
 
 def _swept(points: int, calls: int, path: Path | None) -> float:
+    sweep = Sweep(experiment(calls, 0), {"seed": range(points)})
     began = time.process_time()
-    store = None if path is None else Store(path)
-    buffer = None if store is None else RunBuffer(store)
-    kept = []
-    for seed in range(points):
-        one = experiment(calls, seed)
-        if buffer is None:
-            kept.append(one.record())
-        else:
-            buffer.add(run_key(one), one.record())
-    if buffer is not None:
-        buffer.flush()
-    return time.process_time() - began
+    result = sweep.run(store=path, workers=1, progress=False)
+    cpu = time.process_time() - began
+    assert len(result.runs) == points
+    return cpu
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from llmlab import (
     RetryPolicy,
     ServerModel,
     SettingsError,
+    Sweep,
     WithFaults,
 )
-from llmlab.experiments.store import run_key
+from llmlab.experiments.store import RunKeys, run_key
 from llmlab.experiments.sweep import with_setting
 
 BASE = Experiment()
@@ -39,6 +40,15 @@ BASE = Experiment()
 )
 def test_every_setting_makes_another_key(path, value):
     assert run_key(with_setting(BASE, path, value)) != run_key(BASE)
+
+
+def test_runs_that_share_settings_have_the_keys_that_each_has_alone():
+    grid = {"policy.retry.max_retries": [0, 1], "backend.timeout_probability": [0.0, 0.1], "workload.calls": [5, 6]}
+    experiments = [one for _, _, one in Sweep(BASE, grid, replicates=2).runs()]
+    keys = RunKeys()
+    together = [keys.key(one) for one in experiments]
+    assert together == [run_key(one) for one in experiments]
+    assert len(set(together)) == 16
 
 
 def test_the_same_settings_have_the_same_key_however_they_were_given():
