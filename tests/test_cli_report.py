@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from llmlab import ClosedLoop, Experiment, MockBackend, Sweep
 from llmlab.cli import app
+from llmlab.experiments.readable import settings_by_path
 from llmlab.experiments.runs import Run
 from llmlab.experiments.store import RunBatch, Store, run_key
 from llmlab.reports import sections
@@ -25,7 +26,7 @@ def begin(path, finished):
     runs = list(SWEEP.runs())
     planned = [Run(settings, replicate, one.seed, None, run_key(one)) for settings, replicate, one in runs]
     store = Store(path)
-    store.begin([RETRIES], planned)
+    store.begin([RETRIES], planned, settings_by_path(SWEEP.base))
     made = [(run.key, one.record()) for run, (_, _, one) in zip(planned, runs, strict=True)][:finished]
     if made:
         store.write(RunBatch.of(made))
@@ -59,9 +60,8 @@ def test_with_an_slo_it_says_what_to_set(results, tmp_path):
     assert "The SLO is kept" in page
 
 
-def test_the_sweeps_own_file_lists_its_settings(results, tmp_path):
-    SWEEP.save(tmp_path / "sweep.toml")
-    assert invoke(results, "--sweep", "sweep.toml").exit_code == 0
+def test_it_lists_the_settings_of_the_experiment(results, tmp_path):
+    assert invoke(results).exit_code == 0
     assert "policy.retry.backoff.jitter" in (tmp_path / "llmlab-report.html").read_text("utf-8")
 
 
@@ -75,7 +75,6 @@ def test_the_sweeps_own_file_lists_its_settings(results, tmp_path):
         (["--slo", "success_rate=0.9", "--slo", "success_rate=0.8"], "success_rate is given twice"),
         (["--slo", "success_rate=0.9", "--minimise", "pain"], "minimise cannot be 'pain'"),
         (["--out", "nowhere/out.html"], "there is no folder 'nowhere'"),
-        (["--sweep", "nowhere.toml"], "nowhere.toml"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line_and_ends_with_2(results, tmp_path, arguments, said):

@@ -285,11 +285,8 @@ def report(
         typer.Option(metavar="NAME=VALUE", help="What must be kept, for a recommendation; once for each condition."),
     ] = None,
     minimise: Annotated[str, typer.Option(metavar="NAME", help="What to have least of.")] = "p95_latency_s",
-    sweep: Annotated[
-        Path | None, typer.Option("--sweep", metavar="FILE", help="The sweep's own file, to list its settings.")
-    ] = None,
 ) -> None:
-    """Report a sweep's results: one HTML file, with tables and charts.
+    """Report a sweep's results: one HTML file, with settings, tables, charts.
 
     The file needs nothing else: no script, no font, no network. It holds no
     prompts. With an SLO it begins with what to set, how sure that is, and why
@@ -302,7 +299,7 @@ def report(
     """  # noqa: D301 - see above
     from llmlab.cli.report import run  # noqa: PLC0415 - late: pandas and matplotlib take a second to load
 
-    run(store=store, out=out, slo=slo or [], minimise=minimise, sweep=sweep)
+    run(store=store, out=out, slo=slo or [], minimise=minimise)
 
 
 @app.command()

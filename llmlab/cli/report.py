@@ -9,7 +9,6 @@ from llmlab.analysis.slo import SLO
 from llmlab.cli.console import ends_with_a_code, say, say_text
 from llmlab.cli.result import stored_result
 from llmlab.core.settings import SettingsError
-from llmlab.experiments.sweep import Sweep
 from llmlab.reports.document import checked_path, report
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(*, store: Path, out: Path, slo: Sequence[str], minimise: str, sweep: Path | None) -> None:
+def run(*, store: Path, out: Path, slo: Sequence[str], minimise: str) -> None:
     """Write the report, and say where it is and what it recommends.
 
     Raises:
@@ -26,10 +25,9 @@ def run(*, store: Path, out: Path, slo: Sequence[str], minimise: str, sweep: Pat
     with ends_with_a_code():
         checked_path(out)
         asked = slo_of(slo)
-        experiment = None if sweep is None else Sweep.load(sweep)
         result = stored_result(store)
         recommendation = None if asked is None else recommend(result, asked, minimise)
-        path = report(result, out, recommendation=recommendation, experiment=experiment)
+        path = report(result, out, recommendation=recommendation)
         if recommendation is not None:
             say_text(str(recommendation))
             say()

@@ -28,6 +28,7 @@ from llmlab.core.event_log import EventLog
 from llmlab.core.plain_data import canonical_json, plain_data
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import Settings, SettingsError
+from llmlab.experiments.readable import settings_by_path
 from llmlab.experiments.runs import Run, RunLog
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
 from llmlab.sync import LoopThread
@@ -105,7 +106,7 @@ class Experiment(Settings):
         """
         from llmlab.experiments.sweep_result import SweepResult  # noqa: PLC0415 - a second of pandas and scipy
 
-        return SweepResult([], [Run({}, 0, self.seed, self.record())], planned=1)
+        return SweepResult([], [Run({}, 0, self.seed, self.record())], planned=1, settings=settings_by_path(self))
 
     async def run_async(self) -> SweepResult:
         """Run it while the event loop goes on with other work."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from llmlab.core.backend import Answer
 from llmlab.core.plain_data import plain_data
 from llmlab.core.settings import Settings, SettingsError, changed_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from llmlab.experiments.experiment import Experiment
-
 _WORKLOAD, _REQUESTS = "workload", "workload.requests"
+_MOST_VALUES = 20  # of a list, a trace's arrivals say, that are written out
 _OPEN = frozenset({"model", "max_tokens", "temperature", "seed"})
 """What may be seen of a request: everything else in it is the user's own text."""
 
@@ -39,7 +39,7 @@ def readable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {path: readable(path, value) for path, value in settings.items()}
 
 
-def settings_by_path(experiment: Experiment) -> dict[str, Any]:
+def settings_by_path(experiment: Settings) -> dict[str, Any]:
     """Return every setting of an experiment as plain data by its path, for reading; prompts are counted, not shown.
 
     What is the user's own, such as a backend, is named by its type: its repr could be anything.
@@ -53,11 +53,18 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Settings):
         for name in type(value).model_fields:
             yield from _leaves(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, tuple) and any(isinstance(entry, Settings) for entry in value):
+        for number, entry in enumerate(value):
+            yield from _leaves(entry, f"{path}.{number}")
+    elif isinstance(value, tuple) and any(isinstance(entry, Answer) for entry in value):
+        yield path, f"{len(value):,} scripted ({_digest(value)})"  # answers, too, may be private
     else:
         yield path, _plain(value, path)
 
 
 def _plain(value: Any, path: str) -> Any:
+    if isinstance(value, tuple) and len(value) > _MOST_VALUES:
+        return f"{len(value):,} values ({_digest(value)})"
     try:
         return plain_data(value, path)
     except SettingsError:

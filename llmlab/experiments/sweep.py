@@ -25,7 +25,7 @@ from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.points import Tree, column_of, levels
 from llmlab.experiments.precision import Precision
 from llmlab.experiments.procedure import Procedure
-from llmlab.experiments.readable import readable_settings
+from llmlab.experiments.readable import readable_settings, settings_by_path
 from llmlab.experiments.running.plan import Plan, PlannedRun
 from llmlab.experiments.running.sink import Sink
 from llmlab.experiments.running.sweep_run import SweepRun, carry_out, carry_out_async, stream
@@ -329,5 +329,6 @@ class Sweep(Settings):
             len(self),
             self.procedure,
             self.until,
+            settings_by_path(self.base),
         )
         return SweepRun(plan, sink=sink, **how)

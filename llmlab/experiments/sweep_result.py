@@ -7,7 +7,8 @@ Whether the events are in memory (`Sweep.run()`) or in a store makes no differen
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -39,6 +40,7 @@ class SweepResult:
         planned: how many runs there were to be.
         failures: the runs that could not be finished, with the reasons.
         stopped: why the sweep ended before all runs were made; empty where it did not.
+        settings: those of the experiment before any was swept, by their paths, for reading; prompts are counted only.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SweepResult:
         failures: Sequence[FailedRun] = (),
         stopped: str = "",
         layer: str = OUTERMOST,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Take the finished runs: with their records, or with their keys in a store."""
         self.parameters = list(parameters)
@@ -60,6 +63,7 @@ class SweepResult:
         self._layer = layer
         self.failures = list(failures)
         self.stopped = stopped
+        self.settings = dict(settings)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SweepResult:
@@ -73,7 +77,7 @@ class SweepResult:
         index = store.last_index()
         found = store.read().found
         runs = [run for run in index.runs if run.key in found]
-        return cls(index.parameters, runs, planned=len(index.runs), store=store)
+        return cls(index.parameters, runs, planned=len(index.runs), store=store, settings=index.settings)
 
     @property
     def interrupted(self) -> bool:
@@ -105,6 +109,7 @@ class SweepResult:
             failures=self.failures,
             stopped=self.stopped,
             layer=name,
+            settings=self.settings,
         )
         inside.__dict__.update(_events=self._events, _labels=self._labels)  # made once
         return inside

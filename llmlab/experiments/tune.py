@@ -23,7 +23,7 @@ from llmlab.backends.setting_paths import with_setting
 from llmlab.core.chance import derived
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.axes import LogRange
-from llmlab.experiments.readable import readable_settings
+from llmlab.experiments.readable import readable_settings, settings_by_path
 from llmlab.experiments.running.perform import perform
 from llmlab.experiments.running.sweep_run import SweepError
 from llmlab.experiments.runs import FailedRun, Run
@@ -106,7 +106,13 @@ def tune(
     if not search.runs:
         first = search.failures[0]
         raise SweepError(f"none of {runs} runs could be finished. The first to fail: {first.reason}\n{first.traceback}")
-    result = SweepResult(list(search.space), search.runs, planned=len(search.runs), failures=search.failures)
+    result = SweepResult(
+        list(search.space),
+        search.runs,
+        planned=len(search.runs),
+        failures=search.failures,
+        settings=settings_by_path(base),
+    )
     return Tuned(result, recommend(result, slo, minimise, settings=list(search.space)))
 
 

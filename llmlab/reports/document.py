@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import os
 
     from llmlab.analysis.recommendation import Recommendation
-    from llmlab.experiments.experiment import Experiment
-    from llmlab.experiments.sweep import Sweep
     from llmlab.experiments.sweep_result import SweepResult
 
 
@@ -26,13 +24,12 @@ def report(
     path: str | os.PathLike[str],
     *,
     recommendation: Recommendation | None = None,
-    experiment: Experiment | Sweep | None = None,
     title: str = "How the client behaved",
 ) -> Path:
     """Write a result into one HTML file: what was run, numbers, failures, charts and what is recommended.
 
         slo = SLO(success_rate=0.99, p95_latency_s=5)
-        report(result, "out.html", recommendation=recommend(result, slo), experiment=sweep)
+        report(result, "out.html", recommendation=recommend(result, slo))
 
     The file needs nothing else: no script, no font, no network. It holds no prompts. It is written whole or not at all,
     over an earlier one, and is the same for the same result.
@@ -41,7 +38,6 @@ def report(
         result: what an experiment or a sweep brought.
         path: of the file; its folder must be there.
         recommendation: what `recommend` says of it.
-        experiment: what was run, for its settings.
         title: of the page.
 
     Returns:
@@ -55,7 +51,7 @@ def report(
     body = [
         element("header", element("h1", text(title)), element("p", text(f"llmlab {__version__}"), class_="faint")),
         sections.recommended(recommendation),
-        sections.what_was_run(result, experiment),
+        sections.what_was_run(result),
         sections.charts(result, recommendation),
         sections.numbers(result),
         sections.failures(result),

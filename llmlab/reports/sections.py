@@ -12,10 +12,7 @@ from llmlab.analysis.judging import interval_text
 from llmlab.analysis.metrics import rate_by_reason
 from llmlab.analysis.slo import CRITERIA, SUCCESS
 from llmlab.analysis.wording import shown
-from llmlab.core.plain_data import plain_data
-from llmlab.core.settings import Settings, SettingsError
 from llmlab.core.vocabulary import REASONS
-from llmlab.experiments.sweep import Sweep
 from llmlab.plots.images import svg
 from llmlab.plots.labels import counted, duration, parameter_name, percent, plain_number, value_label
 from llmlab.plots.selection import charts_of
@@ -23,11 +20,8 @@ from llmlab.plots.style import WIDTH, new_page
 from llmlab.reports.markup import Html, element, join, picture, table, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from llmlab.analysis.recommendation import Recommendation
     from llmlab.analysis.slo import Criterion
-    from llmlab.experiments.experiment import Experiment
     from llmlab.experiments.runs import FailedRun
     from llmlab.experiments.sweep_result import SweepResult
 
@@ -82,7 +76,7 @@ def _estimate(row: dict[Any, Any], criterion: Criterion) -> Estimate:
     return Estimate(value, low, high, int(row["calls"]), math.nan)
 
 
-def what_was_run(result: SweepResult, experiment: Experiment | Sweep | None) -> Html:
+def what_was_run(result: SweepResult) -> Html:
     """Say how much was run and what was swept, and list the experiment's settings; prompts are counted, not shown."""
     calls = result.calls
     facts = [
@@ -103,9 +97,8 @@ def what_was_run(result: SweepResult, experiment: Experiment | Sweep | None) -> 
             table(["run", "why"], rows, texts=frozenset({0, 1})),
             _rest(len(result.failures)),
         ]
-    if experiment is not None:
-        base = experiment.base if isinstance(experiment, Sweep) else experiment
-        rows = [[path, value_label(value)] for path, value in _settings(base)]
+    if result.settings:
+        rows = [[path, value_label(value)] for path, value in _with_swept(result).items()]
         listed = table(["setting", "value"], rows, texts=frozenset({0, 1}))
         parts.append(element("details", element("summary", text("The experiment's settings")), listed))
     return _section(*parts)
@@ -180,22 +173,12 @@ def charts(result: SweepResult, recommendation: Recommendation | None) -> Html:
     return _section(element("h2", text("Charts")), *notes, *figures)
 
 
-def _settings(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every setting by its path. What users ask is nobody else's business: requests are counted."""
-    if path == "workload.requests":
-        yield path, counted(len(value) if isinstance(value, tuple) else 1, "request")
-    elif isinstance(value, Settings):
-        for name in type(value).model_fields:
-            yield from _settings(getattr(value, name), f"{path}.{name}" if path else name)
-    else:
-        yield path, _shown(value, path)
-
-
-def _shown(value: Any, path: str) -> Any:
-    try:
-        return plain_data(value, path)
-    except SettingsError:  # of the user's own: its repr could be anything
-        return f"a {type(value).__name__}"
+def _with_swept(result: SweepResult) -> dict[str, Any]:
+    """Return the settings by path; of those that were swept the values stand there instead of the base's."""
+    swept = {name.removeprefix("experiment."): f"{_values(result.calls[name])} (swept)" for name in result.parameters}
+    below = tuple(f"{path}." for path in swept)
+    kept = {path: value for path, value in result.settings.items() if not path.startswith(below)}
+    return {**kept, **swept}
 
 
 def _values(column: pd.Series[Any]) -> str:

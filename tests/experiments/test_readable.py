@@ -6,9 +6,23 @@ import pytest
 from typer.testing import CliRunner
 
 import llmlab
-from llmlab import ClosedLoop, Condition, Experiment, LLMRequest, Message, Samples, SettingsError, Sweep
+from llmlab import (
+    Answer,
+    ClosedLoop,
+    Condition,
+    Experiment,
+    Fallback,
+    LLMRequest,
+    Message,
+    MockBackend,
+    OpenLoop,
+    Samples,
+    SettingsError,
+    Sweep,
+    TraceArrivals,
+)
 from llmlab.cli import app
-from llmlab.experiments.readable import readable
+from llmlab.experiments.readable import readable, settings_by_path
 from llmlab.experiments.sweep_result import SweepResult
 
 CANARY = "canary"
@@ -16,6 +30,7 @@ PRIVATE = LLMRequest(
     prompt=f"{CANARY} prompt", system=f"{CANARY} system", stop=f"{CANARY} stop", metadata={"a": f"{CANARY} metadata"}
 )
 REQUESTS = "workload.requests"
+RETRIES = "policy.retry.max_retries"
 BASE = Experiment(workload=ClosedLoop(calls=3, users=1, requests=PRIVATE))
 
 
@@ -113,3 +128,26 @@ def test_nothing_that_is_shown_holds_a_prompt(sweep, tmp_path):
         said.append(outcome.output)
     assert json.loads(said[-1])["finished"] == 12
     assert [text[:100] for text in said if CANARY in text] == []
+
+
+def test_settings_by_path_count_prompts_and_answers_and_number_entries():
+    script = [Answer(f"{CANARY} answer")]
+    targets = Fallback([MockBackend(script=script), MockBackend()])
+    found = settings_by_path(BASE.replace(backend=targets))
+    assert found["backend.targets.0.backend.script"].startswith("1 scripted (")
+    assert found[REQUESTS].startswith("1 request (")
+    assert CANARY not in json.dumps(found)
+
+
+def test_a_long_list_is_counted_too():
+    recorded = TraceArrivals(recorded=[float(second) for second in range(1000)])
+    found = settings_by_path(Experiment(workload=OpenLoop(arrivals=recorded)))
+    assert found["workload.arrivals.recorded"].startswith("1,000 values (")
+
+
+def test_a_store_keeps_the_settings_of_each_sweep_in_it(tmp_path):
+    slow = BASE.replace(workload=ClosedLoop(calls=3, users=2))
+    for base in (slow, BASE, BASE):
+        Sweep(base, {RETRIES: [0]}).run(store=tmp_path, progress=False)
+    assert SweepResult.load(tmp_path).settings == settings_by_path(BASE)
+    assert len(list((tmp_path / "sweeps").iterdir())) == 2

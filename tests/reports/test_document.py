@@ -54,7 +54,7 @@ def result(sweep):
 def source(result, sweep, tmp_path_factory):
     recommendation = recommend(result, SLO(success_rate=0.5))
     path = tmp_path_factory.mktemp("report") / "out.html"
-    assert llmlab.report(result, path, recommendation=recommendation, experiment=sweep) == path
+    assert llmlab.report(result, path, recommendation=recommendation) == path
     return path.read_text(encoding="utf-8")
 
 
@@ -103,6 +103,23 @@ def test_it_shows_the_settings_and_counts_the_prompts(source, outline):
     assert SECRET not in source
 
 
+def test_swept_settings_stand_with_their_values(outline):
+    assert f"{RETRIES}0, 2 (swept)" in outline.text
+
+
+def test_a_store_knows_the_experiment_as_well(sweep, result, tmp_path, quick):
+    sweep.run(store=tmp_path / "store", progress=False)
+    stored = SweepResult.load(tmp_path / "store")
+    assert stored.settings == result.settings
+    files = [llmlab.report(each, tmp_path / "out.html").read_bytes() for each in (stored, result)]
+    assert files[0] == files[1]
+
+
+def test_a_setting_below_one_that_was_swept_is_not_listed(tmp_path, quick):
+    swept = Sweep(BASE, {"policy.retry": [{"max_retries": 0}, {"max_retries": 2}]}).run(progress=False)
+    assert RETRIES not in Outline(llmlab.report(swept, tmp_path / "out.html").read_text("utf-8")).text
+
+
 def test_the_same_result_is_the_same_file(result, tmp_path):
     files = [llmlab.report(result, tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
     assert files[0] == files[1]
@@ -149,7 +166,7 @@ def test_a_backend_of_ones_own_is_named_by_its_kind_only(tmp_path, quick):
             return llmlab.Answer("yes")
 
     experiment = Experiment(backend=Own(), workload=OpenLoop(calls=3))
-    path = llmlab.report(experiment.run(), tmp_path / "out.html", experiment=experiment)
+    path = llmlab.report(experiment.run(), tmp_path / "out.html")
     text = Outline(path.read_text("utf-8")).text
     assert "a Own" in text
     assert "secret" not in text

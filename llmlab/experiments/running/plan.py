@@ -5,13 +5,14 @@ It is handed over by `Sweep`, which makes it, and knows nothing of where it is c
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmlab.experiments.procedure import Procedure
 from llmlab.experiments.rates import RateRamp, RateSteps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from llmlab.experiments.experiment import Experiment
     from llmlab.experiments.precision import Precision
@@ -34,7 +35,7 @@ class Plan(NamedTuple):
     """A sweep to be carried out: the swept settings' paths, and its runs, of which there are `planned`.
 
     `runs` gives them anew at each call, so that not all need be in memory at a time. With `until` they are replicate 0
-    of each point, and the sweep decides how many more there are.
+    of each point, and the sweep decides how many more there are. `settings` are the base's by path, for its result.
     """
 
     parameters: list[str]
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
     planned: int
     procedure: Procedure = Procedure()
     until: Precision | None = None
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 def expected_calls(experiment: Experiment) -> float:

@@ -144,7 +144,8 @@ class SweepRun:
 
     def _note_index(self) -> None:
         if self._sink is not None:
-            self._sink.store.begin(self._plan.parameters, [run for _, run in sorted(self._index.items())])
+            runs = [run for _, run in sorted(self._index.items())]
+            self._sink.store.begin(self._plan.parameters, runs, self._plan.settings)
 
     def ended(self) -> Generator[Run | FailedRun]:
         """Yield each run when it has ended, in no particular order. To close it is to stop the sweep.
@@ -241,6 +242,7 @@ class SweepRun:
             store=None if self._sink is None else self._sink.store,
             failures=failures,
             stopped=self.stop.reason if len(in_order) < planned else "",
+            settings=self._plan.settings,
         )
 
     @property

@@ -2,7 +2,7 @@
 
     DIRECTORY/store.json      says that this is one, and of which format
              /manifests/      one file a writer: which runs are in which files
-             /sweeps/         which runs make up a sweep, and what it called them
+             /sweeps/         which runs make up a sweep, what it called them, and its settings
              /data/           Parquet files, many runs to a file
              /aside/          what was damaged or not llmlab's
 
@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.store.files import checked_line, checked_lines, sync_directory, write_whole
@@ -26,7 +27,7 @@ from llmlab.experiments.store.sweep_index import SweepIndex
 from llmlab.experiments.store.writer import RUN_BITS, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from llmlab.experiments.runs import Run
     from llmlab.experiments.store.run_batch import RunBatch
@@ -106,13 +107,20 @@ class Store:
         """
         return StoredRuns(self.path / "data", self._batches())
 
-    def begin(self, parameters: Sequence[str], runs: Sequence[Run]) -> None:
+    def begin(
+        self, parameters: Sequence[str], runs: Sequence[Run], settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         """Note down which runs make up a sweep, all those planned, so that `SweepResult.load` finds them.
+
+        Args:
+            parameters: the swept settings' paths.
+            runs: in order, with their keys.
+            settings: those of the base by their paths, as plain data without prompts; see `settings_by_path`.
 
         Raises:
             OSError: it cannot be written.
         """
-        SweepIndex(tuple(parameters), tuple(runs)).write(self.path / "sweeps")
+        SweepIndex(tuple(parameters), tuple(runs), settings).write(self.path / "sweeps")
 
     def last_index(self) -> SweepIndex:
         """Return the runs of the sweep that was begun last.

@@ -1,7 +1,8 @@
 """Which runs make up a sweep: written when it begins, so that what is there of it can be read at any time.
 
 A store keeps runs by what decides their results, and they may belong to several sweeps; only here stands what a sweep
-called them: its swept settings, as data frames show them. Look next at `store.py`.
+called them, its swept settings as data frames show them, and what its base was set to. Prompts never stand here. Look
+next at `store.py`.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmlab.experiments.runs import Run
 from llmlab.experiments.store.files import checked_line, checked_lines, write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
 class SweepIndex(NamedTuple):
-    """A sweep's parameters, and its runs, all those planned, in order; they have keys and no records."""
+    """A sweep's parameters, and its runs, all those planned, in order; they have keys and no records.
+
+    `settings` are those of its base by their paths, for reading: the sweep itself is in the user's own file or program.
+    """
 
     parameters: tuple[str, ...]
     runs: tuple[Run, ...]
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def write(self, directory: Path) -> None:
         """Write it as a file of the directory. The same sweep is the same file, however often it is begun.
@@ -31,7 +38,7 @@ class SweepIndex(NamedTuple):
             OSError: it cannot be written.
         """
         runs = [[run.key, run.replicate, run.seed, *self._labels(run)] for run in self.runs]
-        value = {"parameters": list(self.parameters), "runs": runs}
+        value = {"parameters": list(self.parameters), "settings": dict(self.settings), "runs": runs}
         name = hashlib.blake2b(json.dumps(value).encode(), digest_size=8).hexdigest()
         write_whole(directory / f"{name}.json", checked_line({"begun_ns": time.time_ns(), **value}))
 
@@ -62,7 +69,8 @@ def _index(value: dict[str, Any]) -> SweepIndex | None:
             Run(dict(zip(parameters, labels, strict=True)), int(replicate), int(seed), None, str(key))
             for key, replicate, seed, *labels in value["runs"]
         )
+        settings = dict(value.get("settings", {}))  # an older store has none
         int(value["begun_ns"])
     except (KeyError, TypeError, ValueError):
         return None
-    return SweepIndex(parameters, runs)
+    return SweepIndex(parameters, runs, settings)
