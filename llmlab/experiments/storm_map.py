@@ -26,7 +26,7 @@ from llmlab import virtual_time
 from llmlab.backends.distributions import Constant, Exponential
 from llmlab.backends.mock import MockBackend
 from llmlab.backends.setting_paths import with_setting
-from llmlab.core.client import AsyncClient
+from llmlab.core.client import OUTERMOST, AsyncClient
 from llmlab.core.events import Column
 from llmlab.core.vocabulary import Fate
 from llmlab.experiments.experiment import Experiment, seeded
@@ -241,6 +241,7 @@ async def _tallied(point: _Point) -> _Tally:
 class _Tally:
     """An observer that counts calls instead of keeping them: of the whole run, and of those that arrive in the window.
 
+    Of stacked clients it counts the outermost one's, as a sweep's frames do, so that nothing is counted twice.
     `since` is when the window begins, in seconds on the loop's clock.
     """
 
@@ -253,6 +254,8 @@ class _Tally:
         """Count nothing: a call says how many attempts it made."""
 
     def on_call(self, event: CallEvent) -> None:
+        if event.layer != OUTERMOST:
+            return
         self.attempts += event.attempts
         if event.arrived_at_s >= self.since:
             self.calls += 1

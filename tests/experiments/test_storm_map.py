@@ -13,6 +13,7 @@ from llmlab import (
     Constant,
     Experiment,
     Exponential,
+    Layer,
     Lognormal,
     MockBackend,
     OpenLoop,
@@ -92,6 +93,13 @@ def test_the_numbers_are_those_of_the_experiments_own_frames():
     assert point["answered_share"] == last["answered"].mean()
     assert point["attempts_per_call"] == last["attempts"].mean()
     assert point["attempts"] == calls["attempts"].sum()
+
+
+def test_of_stacked_clients_the_outermost_ones_calls_are_counted():
+    stacked = STORM.replace(backend=Layer(STORM.backend, ClientPolicy(retry=RetryPolicy(max_retries=1))))
+    point = mapped(stacked, rates=[60], retries=[1]).iloc[0]
+    calls = stacked.replace(workload=OpenLoop(rate=60, duration=11)).run().calls
+    assert point["calls"] == (calls["arrived_at_s"] >= 8).sum()
 
 
 def test_points_of_one_load_meet_the_same_arrivals():
