@@ -28,7 +28,8 @@ def with_setting(value: Any, path: str, new: Any, *, whole: str = "") -> Any:
             return _replaced(value, name, new, whole)
         if name not in type(value).model_fields:
             raise SettingsError(f"there is no setting '{whole}': {_options(value, name)}")
-        return value.replace(**{name: with_setting(getattr(value, name), rest, new, whole=whole)})
+        entry = with_setting(getattr(value, name), rest, new, whole=whole)
+        return value.replace(**{name: as_backend(entry) if name in backend_settings(value) else entry})
     if value is None:
         raise SettingsError(
             f"'{whole}' cannot be set: what it is part of is None; sweep that as a whole, or set it in the base"
@@ -43,7 +44,10 @@ def with_setting(value: Any, path: str, new: Any, *, whole: str = "") -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.replace(value, **{name: new})
     changed = copy.copy(value)  # a backend of the user's own
-    setattr(changed, name, new)
+    try:
+        setattr(changed, name, new)
+    except AttributeError as error:
+        raise SettingsError(f"'{whole}' cannot be set: {error}") from None
     return changed
 
 

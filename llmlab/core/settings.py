@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -46,6 +46,17 @@ class Settings(BaseModel):
             SettingsError: a name, type or value is wrong.
         """
         return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
+
+
+def by_place(names: Sequence[str], given: Sequence[Any]) -> dict[str, Any]:
+    """Return settings that were given without their names, by name.
+
+    Raises:
+        TypeError: there are more of them than such as go without.
+    """
+    if len(given) > len(names):
+        raise TypeError(f"at most {len(names)} are given without a name ({', '.join(names)}), got {len(given)}")
+    return dict(zip(names, given, strict=False))
 
 
 def changed_settings(value: Settings) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from llmlab.core.plain_data import plain_data
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, by_place
 from llmlab.experiments.conditions import Condition, Conditions
 from llmlab.experiments.rates import of_kind
 from llmlab.experiments.readable import readable
@@ -44,7 +46,7 @@ class _Range(Settings):
     if not TYPE_CHECKING:
 
         def __init__(self, *ends: Any, **settings: Any) -> None:
-            super().__init__(**dict(zip(("low", "high", "num"), ends, strict=False)), **settings)
+            super().__init__(**by_place(("low", "high", "num"), ends), **settings)
 
     def model_post_init(self, _context: Any) -> None:
         """Refuse a range without an extent."""
@@ -61,15 +63,19 @@ class _Range(Settings):
         """
         if self.num is None:
             raise ValueError(f"needs num, the number of values between {self.low:g} and {self.high:g}")
-        inner = (_rounded(self._between(number, self.num - 1)) for number in range(1, self.num - 1))
+        inner = (self._within(self._between(number, self.num - 1)) for number in range(1, self.num - 1))
         values = (self.low, *inner, self.high)
-        return tuple(dict.fromkeys(map(round, values))) if self.whole else values
+        return tuple(dict.fromkeys(map(round, values) if self.whole else values))
 
     def at(self, u: float) -> float | int:
         """Return the value that a uniform draw from [0, 1) means."""
         if not self.whole:
-            return min(max(_rounded(self._stretched(u, self.low, self.high)), self.low), self.high)
+            return self._within(self._stretched(u, self.low, self.high))
         return min(math.floor(self._stretched(u, self.low, self.high + 1)), int(self.high))
+
+    def _within(self, value: float) -> float:
+        """Round a value, which must not leave the range by it."""
+        return min(max(float(f"{value:.12g}"), self.low), self.high)
 
     def _between(self, number: int, steps: int) -> float:
         raise NotImplementedError
@@ -94,7 +100,7 @@ class LinearRange(_Range):
         return float(low + (high - low) * number / steps)
 
     def _stretched(self, u: float, low: float, high: float) -> float:
-        return low + u * (high - low)
+        return low * (1 - u) + high * u  # the difference of the ends may be infinite
 
 
 class LogRange(_Range):
@@ -113,19 +119,18 @@ class LogRange(_Range):
         return self._stretched(number / steps, self.low, self.high)
 
     def _stretched(self, u: float, low: float, high: float) -> float:
-        return low * math.exp(u * math.log(high / low))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.12g}")
+        return math.exp(math.log(low) * (1 - u) + math.log(high) * u)  # the ratio of the ends may be infinite
 
 
 def _as_plain(values: object) -> object:
     """Take arrays and series, and turn NumPy's numbers into Python's, which settings and files understand."""
-    if isinstance(values, np.ndarray | pd.Series | pd.Index):
+    if isinstance(values, AbstractSet):
+        raise PydanticCustomError("axis", "Input should be a list of values, since a set has no order")
+    if isinstance(values, np.ndarray | pd.Series | pd.Index) and values.ndim:
         return tuple(values.tolist())
-    if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
-        return tuple(value.item() if isinstance(value, np.generic) else value for value in values)
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping | np.ndarray):
+        several = islice(values, MAX_VALUES + 1)  # what has no end is refused by its length
+        return tuple(value.item() if isinstance(value, np.generic) else value for value in several)
     raise PydanticCustomError("axis", "Input should be a list of values, or one of LinearRange, LogRange and Values")
 
 
@@ -147,7 +152,7 @@ class Values(Settings):
     if not TYPE_CHECKING:
 
         def __init__(self, *values: Any, **settings: Any) -> None:
-            super().__init__(**dict(zip(("values",), values, strict=False)), **settings)
+            super().__init__(**by_place(("values",), values), **settings)
 
     else:
 
@@ -205,10 +210,11 @@ def by_path(given: object) -> object:
     flat: dict[str, Any] = {}
     for name, entry in given.items():
         inner = by_path(entry) if isinstance(entry, Mapping) and not isinstance(entry.get("kind"), str) else None
-        if not isinstance(inner, Mapping) or not inner:
-            flat[str(name)] = entry
-            continue
-        flat |= {f"{name}.{rest}": value for rest, value in inner.items()}
+        below = {f"{name}.{rest}": value for rest, value in inner.items()} if isinstance(inner, Mapping) else {}
+        for path, value in (below or {str(name): entry}).items():
+            if path in flat:
+                raise ValueError(f"'{path}' is given twice, as a path and as a table in a table; leave one of them out")
+            flat[path] = value
     return flat
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from llmlab.core.settings import Settings, SettingsError
+from llmlab.core.settings import Settings, SettingsError, by_place
 from llmlab.experiments.readable import readable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Condition(Settings):
 
         def __init__(self, setting: Any = None, op: Any = None, *value: Any, **settings: Any) -> None:
             named = {name: entry for name, entry in (("setting", setting), ("op", op)) if entry is not None}
-            super().__init__(**named, **dict(zip(("value",), value, strict=False)), **settings)
+            super().__init__(**named, **by_place(("value",), value), **settings)
 
     else:
 

@@ -42,11 +42,13 @@ def levels(
     """Return the levels of the tree, those with a condition last.
 
     Raises:
-        ValueError: a setting is swept twice, or an axis undoes another.
+        ValueError: a setting is swept twice, a list has a value twice, or an axis undoes another.
     """
     found = [Level([{path: value} for value in values_of(axis)], conditions_of(axis)) for path, axis in grid.items()]
     found += [_zipped(group, number) for number, group in enumerate(zipped)]
-    found += [Level(sample.points()) for sample in samples]
+    for level in found:
+        _check_steps(level)
+    found += [Level(_once_each(sample.points())) for sample in samples]
     found.sort(key=lambda level: bool(level.only_if))
     _check_paths([path for level in found for path in level.paths])
     return tuple(found)
@@ -63,6 +65,31 @@ def _zipped(group: Mapping[str, Axis], number: int) -> Level:
     if any(conditions_of(axis) for axis in group.values()):
         raise ValueError(f"zipped.{number}: only_if stands in the grid only; use where to leave out points")
     return Level([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+
+
+def _check_steps(level: Level) -> None:
+    """Refuse a step that is there twice: its runs would be equal, and count as if they were twice as many."""
+    once = {id(step) for step in _once_each(level.steps)}
+    again = next((step for step in level.steps if id(step) not in once), None)
+    if again is not None:
+        which = ", ".join(f"{path}={value!r}"[:80] for path, value in readable_settings(again).items())
+        raise ValueError(f"{which} is there twice; leave one out, and use replicates for more runs of a point")
+
+
+def _once_each(steps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the steps without those that equal an earlier one."""
+    found: list[Mapping[str, Any]] = []
+    seen: dict[object, list[Mapping[str, Any]]] = {}
+    for step in steps:
+        key: object = tuple(step.values())
+        try:
+            alike = seen.setdefault(key, [])
+        except TypeError:  # lists and the like cannot be looked up
+            alike = seen.setdefault(repr(step), [])
+        if step not in alike:  # a repr says less than the value does
+            alike.append(step)
+            found.append(step)
+    return found
 
 
 def _check_paths(paths: Sequence[str]) -> None:

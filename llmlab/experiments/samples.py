@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, by_place
 from llmlab.experiments.axes import MAX_VALUES, Ranges, axes_without_prompts, by_path_data
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class Samples(Settings):
     Args:
         method: `sobol` (evenest; the count must be a power of 2), `latin_hypercube` (each setting's range is cut into
             `count` parts, and each part is met once) or `random` (independent draws).
-        count: how many points.
+        count: how many points are drawn; a sweep takes one that lists and whole numbers make equal to an earlier one
+            only once.
         over: by its path, what each setting is drawn from: a `LinearRange` or `LogRange` without `num`, or a list,
             whose values are equally probable.
         seed: fixes the draw.
@@ -45,7 +46,7 @@ class Samples(Settings):
     if not TYPE_CHECKING:
 
         def __init__(self, *given: Any, **settings: Any) -> None:
-            super().__init__(**dict(zip(("method", "count", "over"), given, strict=False)), **settings)
+            super().__init__(**by_place(("method", "count", "over"), given), **settings)
 
     else:
 

@@ -155,15 +155,17 @@ policies = st.one_of(
 experiments = st.builds(Experiment, backend=backends, policy=policies, workload=workloads, seed=st.integers())
 
 axes_by_path = {
-    "policy.retry.max_retries": st.lists(st.integers(0, 9), min_size=1, max_size=3)
+    "policy.retry.max_retries": st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True)
     | st.builds(lambda high, num: LinearRange(0, high, num, whole=True), st.integers(1, 9), st.integers(2, 4)),
-    "policy.attempt_timeout": st.lists(st.none() | seconds, min_size=1, max_size=3)
+    "policy.attempt_timeout": st.lists(st.none() | seconds, min_size=1, max_size=3, unique=True)
     | st.builds(lambda low, num: LogRange(low, 2.5, num), st.floats(0.01, 1), st.integers(2, 4)),
-    "policy.max_queue": st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=2).map(
+    "policy.max_queue": st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=2, unique=True).map(
         lambda values: Values(values, only_if=Condition("policy.retry.max_retries", ">", 1))
     ),
-    "policy.rate_limit": st.lists(st.none() | st.builds(RateLimit, requests=seconds), min_size=1, max_size=2),
-    "workload.requests": st.lists(requests, min_size=1, max_size=2),
+    "policy.rate_limit": st.lists(
+        st.none() | st.builds(RateLimit, requests=seconds), min_size=1, max_size=2, unique_by=repr
+    ),
+    "workload.requests": st.lists(requests, min_size=1, max_size=2, unique_by=repr),
 }
 sampled = st.builds(
     lambda method, low, seed: Samples(method, 2, {"policy.timeouts.connect": LinearRange(low, 3)}, seed=seed),

@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab import ClosedLoop, Condition, Experiment, LinearRange, LogRange, SettingsError, Sweep, Values
+from llmlab import ClosedLoop, Condition, Experiment, LinearRange, LogRange, Samples, SettingsError, Sweep, Values
 from llmlab.experiments.axes import by_path, values_of
 
 BASE = Experiment(workload=ClosedLoop(calls=10, users=2))
@@ -56,6 +58,31 @@ def test_draws_of_whole_numbers_are_equally_probable_at_both_ends():
 
 
 @pytest.mark.parametrize(
+    "axis",
+    [LogRange(1e-308, 1e308, 5), LinearRange(-1e308, 1e308, 5), LinearRange(1 + 1e-13, 1 + 2e-13, 5)],
+)
+def test_ranges_of_any_extent_climb_within_their_ends(axis):
+    values = values_of(axis)
+    assert (values[0], values[-1]) == (axis.low, axis.high)
+    assert all(earlier < later for earlier, later in itertools.pairwise(values))
+    assert axis.low < axis.replace(num=None).at(0.5) < axis.high or len(values) == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LinearRange(1, 2, 3, 4),
+        lambda: Values([1], [2]),
+        lambda: Condition("seed", "==", 1, 2),
+        lambda: Samples("random", 4, {"seed": [1]}, 5),
+    ],
+)
+def test_what_has_no_place_is_refused_and_not_ignored(make):
+    with pytest.raises(TypeError, match="are given without a name"):
+        make()
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: LinearRange(1, 1, 3), "high must be more than low=1, got 1"),
@@ -68,6 +95,9 @@ def test_draws_of_whole_numbers_are_equally_probable_at_both_ends():
         (lambda: Sweep(BASE, {"workload.users": LogRange(1, 10, 4)}), "'workload.users' cannot be 2.15"),
         (lambda: Sweep(BASE, {"workload.users": Values([])}), "has no values; give at least one"),
         (lambda: Sweep(BASE, {"seed": range(1_000_001)}), "has 1,000,001 values; at most 1,000,000"),
+        (lambda: Sweep(BASE, {"seed": itertools.count()}), "has 1,000,001 values; at most 1,000,000"),
+        (lambda: Sweep(BASE, {"seed": np.array(3)}), "seed must be a list of values"),
+        (lambda: Sweep(BASE, {"policy.retry.backoff.jitter": {"full", "none"}}), "since a set has no order"),
     ],
 )
 def test_wrong_axes_are_refused_in_words(make, message):

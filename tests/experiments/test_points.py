@@ -5,7 +5,9 @@ from llmlab import (
     ClosedLoop,
     Condition,
     Experiment,
+    Fallback,
     LinearRange,
+    LLMRequest,
     LogRange,
     MockBackend,
     OpenLoop,
@@ -77,6 +79,12 @@ def test_whole_backends_are_swept_beside_the_results_own_column_of_that_name():
     assert list(attempts.groupby("experiment.backend", observed=True)["backend"].first()) == ["mock", "other"]
 
 
+def test_one_of_several_targets_is_swept_by_what_a_file_says_of_it():
+    base = BASE.replace(backend=Fallback([MockBackend(), MockBackend()]))
+    sweep = Sweep(base, {"backend.targets.0": [{"kind": "mock", "text": "a"}, {"kind": "mock", "text": "b"}]})
+    assert [run.backend.targets[0].backend.text for _, _, run in sweep.runs()] == ["a", "b"]
+
+
 def test_where_leaves_points_out_also_such_as_would_be_invalid():
     overload, timeout = "backend.overload_probability", "backend.timeout_probability"
     grid = {overload: [0.0, 0.7], timeout: [0.0, 0.7]}
@@ -102,6 +110,10 @@ def test_where_leaves_points_out_also_such_as_would_be_invalid():
         ),
         ({"grid": {"seed": range(10_000)}, "replicates": 2_000}, "this makes 20,000,000 runs; at most 10,000,000"),
         ({"grid": {"seed": range(10_001), RETRIES: [0, -1]}}, f"'{RETRIES}' cannot be -1: max_retries must be 0 or"),
+        ({"grid": {RETRIES: [0, 1, 0]}}, f"{RETRIES}=0 is there twice; leave one out, and use replicates"),
+        ({"zipped": {RETRIES: [1, 1], JITTER: ["none", "none"]}}, "is there twice"),
+        ({"grid": {RETRIES: [0], "policy": {"retry": {"max_retries": [5]}}}}, f"'{RETRIES}' is given twice"),
+        ({"grid": {"policy.attempt_timeout.real": [1.0]}}, "'policy.attempt_timeout.real' cannot be set"),
         ({"samples": Samples("random", 1, {"policy.max_queue": [0]}), "grid": {"policy.max_queue": [1]}}, "twice"),
     ],
 )
@@ -126,6 +138,19 @@ def test_a_sample_is_the_same_for_the_same_seed_and_fills_its_ranges(method):
     if method != "random":
         assert [point["workload.users"] for point in found].count(1) == 16
         assert sum(point[TIMEOUT] < 10 for point in found) == 32
+
+
+def test_a_point_that_is_drawn_again_is_not_run_again():
+    sweep = Sweep(BASE, samples=Samples("sobol", 8, {RETRIES: [0, 1]}))
+    assert sorted(points(sweep)) == [(0,), (1,)]
+
+
+def test_values_whose_reprs_are_equal_are_not_the_same_value():
+    prompts = [[LLMRequest(prompt="abc", metadata={"a": 1})], [LLMRequest(prompt="xyz", metadata={"a": 1})]]
+    assert len(Sweep(BASE, {"workload.requests": prompts})) == 2
+    with pytest.raises(SettingsError, match=r"1 request \(\w+\)' is there twice") as caught:
+        Sweep(BASE, {"workload.requests": [prompts[0], prompts[0]]})
+    assert "abc" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["sobol", "random"])
