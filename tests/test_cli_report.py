@@ -90,6 +90,15 @@ def test_the_folder_that_a_sweep_wrote_to_will_do(tmp_path):
     assert (tmp_path / "llmlab-report.html").exists()
 
 
+def test_a_store_of_summaries_is_refused_with_what_to_keep_and_leaves_no_file(tmp_path):
+    SWEEP.run(store=tmp_path / "brief", keep="summary", progress=False)
+    result = invoke("brief")
+    assert result.exit_code == 2
+    assert "keep='summary', which leaves the calls out" in result.stderr
+    assert "with keep='calls'" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["brief"]
+
+
 def test_a_folder_without_results_is_refused(tmp_path):
     result = invoke(tmp_path / "nothing")
     assert result.exit_code == 2

@@ -192,9 +192,10 @@ def kept_table(events: Events, table: str) -> tuple[Any, ...]:
     if table not in TABLES:
         raise SettingsError(f"there is no table '{table}'; {nearest(table, TABLES)}")
     if table not in KEPT[events.keep]:
+        least = next(keep for keep in reversed(KEPT) if table in KEPT[keep])
         raise SettingsError(
             f"some of these runs were stored with keep='{events.keep}', which leaves the {table} out; there are "
-            f"{' and '.join(KEPT[events.keep])}. Run the sweep again with keep='events' to have them"
+            f"{' and '.join(KEPT[events.keep])}. Run the sweep again with keep='{least}' to have them"
         )
     return TABLES[table]
 
