@@ -51,7 +51,8 @@ def test_events_are_the_committed_ones():
     assert digests(_is_exact_here) == _committed()
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "random"])
+# Hashes are random in the process that runs the tests, and there the events are compared with the same committed ones.
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
 def test_another_process_with_other_hashes_gives_the_same_events(hash_seed):
     command = [sys.executable, "-m", "tests.experiments.golden"]
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}

@@ -45,7 +45,13 @@ def command(name: str) -> str:
     return found
 
 
-@pytest.mark.parametrize(("name", "ends_with"), [("run", ".venv/bin/llmlab sweep"), ("test", ".venv/bin/pytest")])
+@pytest.mark.parametrize(
+    ("name", "ends_with"),
+    [
+        ("run", ".venv/bin/llmlab sweep"),
+        ("test", ".venv/bin/pytest -n logical --maxprocesses 4 --dist worksteal"),
+    ],
+)
 def test_a_command_is_one_line_that_needs_only_python_and_pip(name, ends_with):
     first, *steps = command(name).removesuffix("\n").split(" && ")
     assert "\n" not in command(name).removesuffix("\n")

@@ -23,11 +23,13 @@ def rows(result):
     return [frame.sort_values([*result.parameters, "replicate", "call"], kind="stable").to_csv() for frame in frames]
 
 
-UNDISTURBED = rows(SWEEP.run(progress=False))
+@pytest.fixture(scope="module")
+def undisturbed():
+    return rows(SWEEP.run(progress=False))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_sweep_that_was_stopped_half_way_goes_on_with_what_is_missing(workers, tmp_path):
+def test_a_sweep_that_was_stopped_half_way_goes_on_with_what_is_missing(workers, tmp_path, undisturbed):
     seen = []
 
     def stop_after_five(run):
@@ -41,8 +43,8 @@ def test_a_sweep_that_was_stopped_half_way_goes_on_with_what_is_missing(workers,
     seen.clear()
     second = SWEEP.run(store=tmp_path, workers=workers, progress=False, on_point=seen.append)
     assert (second.interrupted, len(second.runs), len(seen)) == (False, 12, 7)
-    assert rows(second) == UNDISTURBED
-    assert rows(SweepResult.load(tmp_path)) == UNDISTURBED
+    assert rows(second) == undisturbed
+    assert rows(SweepResult.load(tmp_path)) == undisturbed
 
 
 def test_a_larger_grid_computes_only_what_is_new_in_it(tmp_path):
@@ -82,17 +84,17 @@ class FullDisk(Store):
         super().write(batch)
 
 
-def test_a_full_disk_ends_the_sweep_with_an_error_and_keeps_what_was_stored(tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_sweep_with_an_error_and_keeps_what_was_stored(tmp_path, monkeypatch, undisturbed):
     monkeypatch.setattr("llmlab.experiments.store.run_buffer._SECONDS_PER_FLUSH", 0.0)
     monkeypatch.setattr("llmlab.experiments.store.run_buffer._SHARE", 0.0)
     with pytest.raises(OSError, match="No space left"):
         SWEEP.run(store=FullDisk(tmp_path), workers=1, progress=False)
     assert len(SweepResult.load(tmp_path).runs) == 2
-    assert rows(SWEEP.run(store=tmp_path, progress=False)) == UNDISTURBED
+    assert rows(SWEEP.run(store=tmp_path, progress=False)) == undisturbed
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are a POSIX thing")
-def test_a_sweep_in_processes_that_is_killed_goes_on(tmp_path):
+def test_a_sweep_in_processes_that_is_killed_goes_on(tmp_path, undisturbed):
     program = textwrap.dedent(
         f"""
         import os, signal
@@ -105,5 +107,5 @@ def test_a_sweep_in_processes_that_is_killed_goes_on(tmp_path):
     stored = len(SweepResult.load(tmp_path).runs)
     assert 0 < stored < 12
     seen = []
-    assert rows(SWEEP.run(store=tmp_path, progress=False, on_point=seen.append)) == UNDISTURBED
+    assert rows(SWEEP.run(store=tmp_path, progress=False, on_point=seen.append)) == undisturbed
     assert len(seen) <= 12 - stored
