@@ -80,6 +80,23 @@ def mean_estimate(values: NDArray[Any], labels: NDArray[np.int64], confidence: f
     return Estimate(mean, mean - half, mean + half, n, effective_size(values, labels, confidence))
 
 
+def attempts_estimate(attempts: NDArray[Any], labels: NDArray[np.int64], confidence: float) -> Estimate:
+    """Return the mean of attempts per call, whose upper end allows for retries that are too rare to have been seen.
+
+    Student's interval has no width where no call was retried, and is too narrow where few were. So it reaches at least
+    as far as the exact interval of the share of calls that made more attempts than the least, each with as many more as
+    these made on average (one, where none did).
+    """
+    estimate = mean_estimate(attempts, labels, confidence)
+    if not estimate.calls:
+        return estimate
+    least = float(np.min(attempts))
+    more = attempts > least
+    further = float(np.mean(attempts[more] - least)) if more.any() else 1.0
+    reach = least + further * rate_estimate(more, labels, confidence).high
+    return estimate._replace(high=max(estimate.high, reach))  # NaN first: it stays
+
+
 def calls_needed_for_rate(share: float, target: float, estimate: Estimate, confidence: float) -> float:
     """Return how many more calls would put a rate's interval on one side of the target, if the rate stays the same.
 
@@ -105,9 +122,12 @@ def calls_needed_for_rate(share: float, target: float, estimate: Estimate, confi
 
 def calls_needed_for_mean(target: float, estimate: Estimate) -> float:
     """Return how many more calls would put a mean's interval on one side of the target, if the mean stays the same."""
-    gap, half = abs(estimate.value - target), estimate.high - estimate.value
+    gap = abs(estimate.value - target)
+    half = estimate.high - estimate.value if estimate.value < target else estimate.value - estimate.low
     if gap == 0.0 or math.isnan(half):
         return math.inf
+    if estimate.low == estimate.value and max(half, gap) < 1:  # no value differs: the bound is that of a rate of 0
+        return _further(estimate.calls * math.log1p(-half) / math.log1p(-gap), estimate)
     return _further(estimate.calls * (half / gap) ** 2, estimate)
 
 

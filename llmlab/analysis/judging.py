@@ -16,6 +16,7 @@ import pandas as pd
 from llmlab.analysis.clusters import clusters
 from llmlab.analysis.estimates import (
     Estimate,
+    attempts_estimate,
     calls_needed_for_mean,
     calls_needed_for_rate,
     mean_estimate,
@@ -140,8 +141,9 @@ def _cell(where: dict[str, Any], sample: _Sample, criteria: Sequence[Criterion],
                 within[criterion] = float(np.mean(latencies <= targets[criterion]))
         elif criterion is SUCCESS:
             estimates[criterion] = rate_estimate(answered, sample.labels, confidence)
-        else:
-            estimates[criterion] = mean_estimate(sample.attempts, sample.labels, confidence)
+        else:  # a target of 1 asks for clients that do not retry, which no number of calls could show
+            of_attempts = mean_estimate if targets.get(criterion) == 1 else attempts_estimate
+            estimates[criterion] = of_attempts(sample.attempts, sample.labels, confidence)
     return Cell(where, len(answered), estimates, within)
 
 

@@ -188,6 +188,23 @@ def test_many_settings_that_all_miss_narrowly_are_hardly_ever_called_good():
     assert sum(recommend(a_sweep(seed), slo).status == "kept" for seed in range(25)) <= 2
 
 
+def test_retries_too_rare_to_have_been_seen_are_hardly_ever_called_few_enough():
+    kept = 0
+    for seed in range(80):
+        calls = calls_of(20, random=np.random.default_rng(seed), attempts=1.05, **{RETRIES: 1})
+        kept += recommend(swept(calls), SLO(max_amplification=1.049)).status == "kept"
+    assert kept <= 6
+
+
+def test_calls_without_a_retry_keep_a_load_once_they_are_as_many_as_it_says():
+    def without_retries(n):
+        return recommend(swept(calls_of(n, attempts=1.0, **{RETRIES: 1})), SLO(max_amplification=1.05))
+
+    few = without_retries(20)
+    assert few.status == "too_few_calls"
+    assert without_retries(20 + int(few.calls_needed)).status == "kept"
+
+
 def test_latencies_are_over_all_calls_unless_the_slo_says_otherwise():
     calls = point(0)
     calls["answered"] = calls["latency_s"] < 2.0
