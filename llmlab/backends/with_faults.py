@@ -12,7 +12,7 @@ from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, 
 from llmlab.backends.mock import with_fault_shorthands
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.waiting import wait_until
-from llmlab.core.backend import Answer, LayeredBackend, SessionBackend, Timeouts
+from llmlab.core.backend import Answer, LayeredBackend, Timeouts, session_of
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.settings import Settings
 
@@ -85,7 +85,7 @@ class WithFaults(Settings):
 
     def session(self) -> FaultySession:
         """Return what answers on the running event loop."""
-        inner = self.backend.session() if isinstance(self.backend, SessionBackend) else self.backend
+        inner = session_of(self.backend)
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None or session.settings is not self or session.backend is not inner:

@@ -124,6 +124,29 @@ class SessionBackend(Protocol):
         ...
 
 
+def session_of(backend: Backend) -> Backend:
+    """Return what answers a backend's attempts on the running event loop: its session, or where it has none itself.
+
+    Only a method `session` of its class counts: an attribute of this name may be anything, such as a library's session.
+
+    Raises:
+        TypeError: its class has an `attempt` of its own, but inherits the `session` that would be asked instead.
+    """
+    kinds = type(backend).__mro__
+    sessions = next((kind for kind in kinds if callable(vars(kind).get("session"))), None)
+    if sessions is None:
+        return backend
+    attempts = next((kind for kind in kinds if "attempt" in vars(kind)), sessions)
+    if attempts is not sessions and issubclass(attempts, sessions):
+        raise TypeError(
+            f"{attempts.__name__} has an `attempt` of its own, but inherits `session` from {sessions.__name__}, which "
+            "is asked instead; add `def session(self): return self` to it, or put it around a "
+            f"{sessions.__name__} instead of deriving it"
+        )
+    session: Backend = backend.session()  # type: ignore[attr-defined]
+    return session
+
+
 class ForeseeingBackend(Protocol):
     """A backend that knows at an attempt's beginning what will come of it and when, as a simulation may.
 

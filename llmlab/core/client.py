@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from llmlab.core import chance
-from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, SessionBackend
+from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, session_of
 from llmlab.core.batch import Batch
 from llmlab.core.emitter import Emitter, RaceEmitter
 from llmlab.core.flow import Flow
@@ -115,7 +115,7 @@ class AsyncClient:
         hedges = guard is not None and guard.hedge_delay is not None
         self._flow = Flow(
             loop=loop,
-            backend=backend.session() if isinstance(backend, SessionBackend) else backend,
+            backend=session_of(backend),
             backend_name=str(getattr(backend, "name", type(backend).__name__)),
             policy=self.policy,
             state=self.state,

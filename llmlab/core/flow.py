@@ -64,7 +64,9 @@ class Flow:
         self.backend = backend
         self._progress = state.progress
         self._send = backend.attempt
-        self._begin: Callable[..., tuple[Future[Outcome], TimerHandle | None]] | None = getattr(backend, "begin", None)
+        self._begin: Callable[..., tuple[Future[Outcome], TimerHandle | None]] | None = None
+        if callable(getattr(type(backend), "begin", None)):  # an attribute of this name may be anything
+            self._begin = backend.begin  # type: ignore[attr-defined]
         self._backend_name = backend_name
         self._policy = policy
         self._retry = policy.retry

@@ -41,6 +41,31 @@ class Never:
         await asyncio.get_running_loop().create_future()
 
 
+class WithLibrarySession(Echo):
+    def __init__(self):
+        self.session = self.begin = object()
+
+
+class OwnAttempt(MockBackend):
+    async def attempt(self, request, *, timeouts, key):
+        return Answer("mine")
+
+
+class OwnAttemptAndSession(OwnAttempt):
+    def session(self):
+        return self
+
+
+def test_an_attribute_called_session_or_begin_is_no_method_of_a_backend():
+    assert run(AsyncClient(WithLibrarySession()).generate("Hello")).text == "You said: Hello"
+
+
+def test_an_attempt_that_a_session_inherited_would_pass_over_is_refused_with_the_remedy():
+    with pytest.raises(TypeError, match=r"add `def session\(self\): return self`"):
+        run(AsyncClient(OwnAttempt()).generate("Hello"))
+    assert run(AsyncClient(OwnAttemptAndSession()).generate("Hello")).text == "mine"
+
+
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
