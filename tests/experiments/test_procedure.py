@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -173,3 +174,11 @@ def test_a_wrong_bound_is_refused_and_the_procedure_is_part_of_a_sweeps_file(tmp
         Procedure(max_seconds=0)
     planned = Sweep(procedure=Procedure(warm_up=2, max_calls=5, order="shuffled"))
     assert Sweep.load(planned.save(tmp_path / "sweep.toml")) == planned
+
+
+@pytest.mark.parametrize("asked", [{"warm_up": 1}, {"cool_down": 1.0}, {"max_connection_failures": 3}])
+@pytest.mark.parametrize("how", [{"workers": 2}, {"executor": ThreadPoolExecutor(1)}])
+def test_what_surrounds_real_runs_is_refused_where_workers_would_make_them(asked, how):
+    real = Sweep(Experiment(backend=Real()), NO_RETRIES, procedure=Procedure(**asked))
+    with pytest.raises(SettingsError, match=f"procedure.{next(iter(asked))} cannot be kept in workers"):
+        real.run(progress=False, **how)

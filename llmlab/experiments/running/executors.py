@@ -45,10 +45,13 @@ SMALL_SWEEP_CALLS = 100_000
 """Below so many calls a sweep takes two seconds or so, which is what it takes to start processes."""
 
 _CALLS_PER_BATCH = 10_000  # a fifth of a second: little beside what handing it over costs, soon beside a Ctrl-C
-_STORED_CALLS_PER_BATCH = 100_000  # two seconds: a batch is a file
+_STORED_CALLS_PER_BATCH = 50_000  # a second: a batch is a file
+_FIRST_CALLS_PER_BATCH = 1_000  # from which each round of the workers doubles them: the first results come at once
 _BATCHES_PER_WORKER = 4  # at least, so that none waits long for the last one
 _IN_FLIGHT_PER_WORKER = 3
 _POLL_S = 0.1
+_SEQUENTIAL = ("warm_up", "cool_down", "max_connection_failures")
+"""What a procedure says of runs that are made one after another."""
 
 
 class Place(NamedTuple):
@@ -74,7 +77,7 @@ class Work(NamedTuple):
 
 
 def chosen_place(
-    runs: Iterator[PlannedRun], count: int, executor: Executor | None, workers: int | None
+    runs: Iterator[PlannedRun], count: int, executor: Executor | None, workers: int | None, procedure: Procedure
 ) -> tuple[Place, Iterator[PlannedRun]]:
     """Decide where so many runs are made, and return them with those put back that were looked at.
 
@@ -82,18 +85,20 @@ def chosen_place(
     real server would disturb each other's times; else in a process on each core.
 
     Raises:
-        SettingsError: `workers` is no positive number, or a run cannot be sent to the workers that were asked for.
+        SettingsError: `workers` is no positive number, or a run cannot be sent to the workers that were asked for, or
+            the procedure asks for what is done here alone.
     """
     if workers is not None and workers < 1:
         raise SettingsError(f"workers must be 1 or more, got {workers}; 1 runs everything in this process")
-    if executor is not None:
-        return Place(executor, workers or cores(), None), runs
     seen: list[PlannedRun] = []
+    if executor is not None or (workers or 1) > 1:
+        seen.extend(islice(runs, 1))
+        _check_sequential(procedure, seen)
+    if executor is not None:
+        return Place(executor, workers or cores(), None), chain(seen, runs)
     wished = workers is not None
     if workers is None:
         workers = min(cores(), count) if _are_large_and_simulated(runs, seen) else 1
-    elif workers > 1:
-        seen.extend(islice(runs, 1))
     if workers > 1 and seen:
         obstacle = _obstacle(seen[0])
         if obstacle and wished:
@@ -106,6 +111,17 @@ def chosen_place(
         return Place(None, 1, None), runs
     pool = WorkerPool(workers)
     return Place(pool, workers, pool), runs
+
+
+def _check_sequential(procedure: Procedure, first: list[PlannedRun]) -> None:
+    """Refuse what surrounds the runs of a real backend where several of them would be made at a time."""
+    set_here = procedure.model_fields_set
+    asked = [f"procedure.{name}" for name in _SEQUENTIAL if name in set_here and getattr(procedure, name)]
+    if asked and any(not run.experiment.simulated for run in first):
+        raise SettingsError(
+            f"{' and '.join(asked)} cannot be kept in workers, which call the server at the same time; "
+            "run with workers=1 and without executor=, or leave it out"
+        )
 
 
 def _are_large_and_simulated(runs: Iterator[PlannedRun], seen: list[PlannedRun]) -> bool:
@@ -166,13 +182,15 @@ def _made_through(place: Place, work: Work, stop: StopSignal) -> Generator[Perfo
     assert executor is not None  # noqa: S101 - for type checkers
     most_calls = _CALLS_PER_BATCH if work.sink is None else _STORED_CALLS_PER_BATCH
     most_runs = max(1, math.ceil(work.runs / (_BATCHES_PER_WORKER * workers)))
+    calls: float = min(most_calls, _FIRST_CALLS_PER_BATCH)
     in_flight: dict[Future[list[Performed]], list[PlannedRun]] = {}
     try:
         while not stop.is_set():
             while len(in_flight) < _IN_FLIGHT_PER_WORKER * workers and (
-                batch := agenda.batch(calls=most_calls, runs=most_runs)
+                batch := agenda.batch(calls=calls, runs=most_runs)
             ):
                 in_flight[_submitted(executor, batch, work)] = batch
+                calls = min(most_calls, calls * 2 ** (1 / workers))
             if not in_flight:
                 return
             finished, _ = wait(in_flight, _POLL_S, FIRST_COMPLETED)

@@ -80,8 +80,9 @@ class SweepRun:
         self._keys = RunKeys()
         later: list[PlannedRun] = []
         runs = self._first_runs() if sink is None else self._missing(sink, later)
-        self._place, runs = chosen_place(self._in_order(runs), self._planned - len(self._ended), executor, workers)
         bounds = plan.procedure
+        left = self._planned - len(self._ended)
+        self._place, runs = chosen_place(self._in_order(runs), left, executor, workers, bounds)
         self._agenda = Agenda(self._noted(runs), max_calls=bounds.max_calls, warm_up=bounds.warm_up)
         self._agenda.add(self._noted(later))
 

@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, Th
 import pytest
 
 from llmlab import ClosedLoop, Experiment, MockBackend, OpenLoop, RateSteps, ServerModel, SettingsError, Sweep
+from llmlab.experiments.procedure import Procedure
 from llmlab.experiments.running import executors
 from llmlab.experiments.running.agenda import Agenda
 from llmlab.experiments.running.plan import PlannedRun, expected_calls
@@ -156,7 +157,7 @@ def test_a_large_simulated_sweep_gets_a_process_for_each_core_and_others_run_her
     backend.simulated = simulated
     sweep = Sweep(Experiment(backend=backend, workload=ClosedLoop(calls=calls)), {"seed": range(4)})
     planned = (PlannedRun(number, *run) for number, run in enumerate(sweep.runs()))
-    place, runs = executors.chosen_place(planned, 4, None, None)
+    place, runs = executors.chosen_place(planned, 4, None, None, Procedure())
     assert place.workers == processes
     assert (place.executor is None) == (processes == 1)
     assert [run.number for run in runs] == [0, 1, 2, 3]
