@@ -1,7 +1,7 @@
 """Events as Arrow tables: the form in which they are stored, sent between processes and given to other tools.
 
 A column of floats stays 64 bits, since times must still add up; whole numbers take 32 bits until one needs 64; words
-are dictionaries. One log's numbers are not copied. `frames.py` makes data frames of these tables, and
+are dictionaries. One log's numbers are not copied. `analysis/frames.py` makes data frames of these tables, and
 `experiments/store` files.
 """
 
@@ -36,7 +36,7 @@ def arrow_table(tables: Sequence[ColumnTable], *, starts: Sequence[float] | None
     held = [table.arrays() for table in tables]
     words = [table.words() for table in tables]
     counts = [len(table) for table in tables]
-    columns: dict[str, Any] = {RUN: pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), counts))}
+    columns: dict[str, Any] = {RUN: arrow_array(np.repeat(np.arange(len(tables), dtype=np.int32), counts))}
     for column in tables[0].columns:
         name = column.name
         parts = [np.frombuffer(one[name], dtype=one[name].typecode) for one in held if len(one[name])]
@@ -47,8 +47,14 @@ def arrow_table(tables: Sequence[ColumnTable], *, starts: Sequence[float] | None
         values = _joined(parts, _TYPES[column.kind].to_pandas_dtype())
         if starts is not None and any(starts) and name.endswith("_at_s"):
             values = values - np.repeat(np.asarray(starts, dtype=np.float64), counts)
-        columns[name] = pa.array(values.astype(np.bool_) if column.kind == "bool" else values)
-    return pa.table(columns)
+        columns[name] = _booleans(values) if column.kind == "bool" else arrow_array(values)
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+def arrow_array(values: NDArray[Any], *, validity: pa.Buffer | None = None) -> pa.Array:
+    """Return numbers as they lie in memory: `pa.array` would load pandas first, a second of a worker."""
+    values = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [validity, pa.py_buffer(values)])
 
 
 def schema_of(columns: tuple[Column, ...], *, dictionaries: bool = False) -> pa.Schema:
@@ -99,4 +105,18 @@ def _dictionary(parts: list[NDArray[np.int16]], vocabularies: list[list[str]]) -
     codes = _joined(parts, np.int16)
     if len(words) <= np.iinfo(np.int8).max:
         codes = codes.astype(np.int8)
-    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(words, pa.string()))
+    return pa.DictionaryArray.from_arrays(arrow_array(codes, validity=_bits(codes >= 0)), _texts(words))
+
+
+def _booleans(values: NDArray[Any]) -> pa.Array:
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
+
+
+def _texts(words: list[str]) -> pa.Array:
+    encoded = [word.encode() for word in words]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(words), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
+
+
+def _bits(values: NDArray[Any]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(values.astype(np.bool_), bitorder="little"))

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from llmlab.analysis.arrow import arrow_table, codes_and_words, numbers
+from llmlab.arrow import arrow_table, codes_and_words, numbers
 from llmlab.backends.server_view import SERVER_COLUMNS
 from llmlab.core.event_log import ColumnTable
 from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, Column

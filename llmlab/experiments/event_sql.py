@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmlab.analysis.arrow import RUN
+from llmlab.arrow import RUN
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.store.run_batch import KEPT
 

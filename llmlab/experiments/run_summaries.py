@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from llmlab.analysis.arrow import RUN, numbers, schema_of
 from llmlab.analysis.frames import attempts_frame, calls_frame
 from llmlab.analysis.totals import SKETCH_COLUMNS, TOTALS_COLUMNS, sketches_frame, totals_frame
+from llmlab.arrow import RUN, numbers, schema_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from llmlab.analysis.arrow import RUN, schema_of
 from llmlab.analysis.frames import parameter_column
+from llmlab.arrow import RUN, schema_of
 from llmlab.core.settings import SettingsError, nearest
 from llmlab.experiments.run_summaries import summary_tables
-from llmlab.experiments.store.run_batch import KEPT, TABLES, RunBatch
+from llmlab.experiments.store.run_batch import KEPT, RunBatch
+from llmlab.experiments.store.stored_runs import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

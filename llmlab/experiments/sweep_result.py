@@ -18,8 +18,8 @@ from llmlab.analysis.frames import attempts_frame, calls_frame, declared_frame, 
 from llmlab.analysis.summaries import HEADLINE, summary, summary_of_totals
 from llmlab.core.client import OUTERMOST
 from llmlab.experiments.run_tables import Events, EventsInMemory, EventsInStore, Labels, read_rows
-from llmlab.experiments.store.run_batch import TABLES
 from llmlab.experiments.store.store import Store
+from llmlab.experiments.store.stored_runs import TABLES
 
 if TYPE_CHECKING:
     import os

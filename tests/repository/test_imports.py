@@ -28,6 +28,7 @@ ORDER = (
     "observers",
     "backends",
     "llms",
+    "arrow",
     "analysis",
     "experiments",
     "exports",

@@ -8,32 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from llmlab.analysis.arrow import arrow_table
-from llmlab.analysis.totals import SKETCH_COLUMNS, TOTALS_COLUMNS
+from llmlab.arrow import arrow_table
 from llmlab.backends.server_view import SERVER_COLUMNS
 from llmlab.core.event_log import ColumnTable
-from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS
 from llmlab.core.settings import SettingsError
-from llmlab.experiments.run_summaries import summary_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from llmlab.core.events import Column
     from llmlab.experiments.runs import RunLog
 
 Keep = Literal["events", "calls", "summary"]
 """What is kept of a run, from most to least: every event; the calls alone; or totals and sketches, for `summary()`."""
 
-TABLES: dict[str, tuple[Column, ...]] = {
-    "attempts": ATTEMPT_COLUMNS,
-    "calls": CALL_COLUMNS,
-    "server": SERVER_COLUMNS,
-    "totals": TOTALS_COLUMNS,
-    "sketches": SKETCH_COLUMNS,
-}
 KEPT: dict[Keep, tuple[str, ...]] = {
     "events": ("attempts", "calls", "server"),
     "calls": ("calls",),
@@ -74,6 +63,8 @@ class RunBatch(NamedTuple):
             views = [ColumnTable(SERVER_COLUMNS) if log.server is None else log.server.table() for log in logs]
             tables["server"] = arrow_table(views)
         if keep == "summary":
+            from llmlab.experiments.run_summaries import summary_tables  # noqa: PLC0415 - pandas, else not needed
+
             tables = summary_tables(tables["calls"], tables["attempts"])
         return cls(keys, tuple(log.wall_s for log in logs), keep, tables)
 

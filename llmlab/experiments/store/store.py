@@ -22,7 +22,6 @@ from llmlab.experiments.store.files import checked_line, checked_lines, sync_dir
 from llmlab.experiments.store.inspection import Inspector
 from llmlab.experiments.store.manifest import FORMAT_VERSION, StoredBatch, read_manifests
 from llmlab.experiments.store.run_batch import KEPT, Keep, checked_keep
-from llmlab.experiments.store.stored_runs import StoredRuns
 from llmlab.experiments.store.sweep_index import SweepIndex
 from llmlab.experiments.store.writer import RUN_BITS, Writer
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from llmlab.experiments.runs import Run
     from llmlab.experiments.store.run_batch import RunBatch
+    from llmlab.experiments.store.stored_runs import StoredRuns
 
 _MARKER = "store.json"
 _WHAT = "a store of llmlab's"
@@ -105,6 +105,8 @@ class Store:
         Raises:
             OSError: the directory cannot be read.
         """
+        from llmlab.experiments.store.stored_runs import StoredRuns  # noqa: PLC0415 - a second of pandas, to write without
+
         return StoredRuns(self.path / "data", self._batches())
 
     def begin(

@@ -10,15 +10,27 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from llmlab.analysis.arrow import schema_of
+from llmlab.analysis.totals import SKETCH_COLUMNS, TOTALS_COLUMNS
+from llmlab.arrow import schema_of
+from llmlab.backends.server_view import SERVER_COLUMNS
+from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS
 from llmlab.experiments.store.files import digest_of
-from llmlab.experiments.store.run_batch import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from llmlab.core.events import Column
     from llmlab.experiments.store.manifest import StoredBatch
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "attempts": ATTEMPT_COLUMNS,
+    "calls": CALL_COLUMNS,
+    "server": SERVER_COLUMNS,
+    "totals": TOTALS_COLUMNS,
+    "sketches": SKETCH_COLUMNS,
+}
+"""What the rows of each table have, beside the run that they come from."""
 
 
 class StoredRun(NamedTuple):

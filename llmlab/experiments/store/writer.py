@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmlab.analysis.arrow import RUN
+from llmlab.arrow import RUN, arrow_array
 from llmlab.experiments.store.files import append_line, write_whole
 from llmlab.experiments.store.manifest import SUFFIX, StoredBatch, StoredFile
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from llmlab.experiments.store.run_batch import RunBatch
 
@@ -50,10 +52,19 @@ class Writer:
             if not rows.num_rows:
                 continue
             name = f"{table}-{self._name}-{self._written}.parquet"
-            content = parquet(rows.set_column(0, RUN, pa.array(rows[RUN].to_numpy().astype(np.int64) + base)))
+            content = parquet(rows.set_column(0, RUN, _numbered(rows[RUN], base)))
             files[table] = StoredFile(name, len(content), write_whole(self._data / name, content))
         self._written += 1
         append_line(self._manifest, StoredBatch(base, batch.keep, batch.keys, batch.wall_s, files).line())
+
+
+def _numbered(places: pa.ChunkedArray, base: int) -> pa.Array:
+    return arrow_array(np.concatenate([_numbers(chunk) for chunk in places.chunks]).astype(np.int64) + base)
+
+
+def _numbers(places: pa.Array) -> NDArray[Any]:
+    dtype = np.int32 if pa.types.is_int32(places.type) else np.int64
+    return np.frombuffer(places.buffers()[1], dtype)[places.offset : places.offset + len(places)]
 
 
 def parquet(table: pa.Table) -> memoryview:

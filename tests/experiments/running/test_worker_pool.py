@@ -105,3 +105,18 @@ def test_a_worker_in_the_middle_of_a_job_ends_with_its_parent_whatever_ended_tha
     while alive(worker):
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.01)
+
+
+def test_a_worker_that_writes_to_a_store_loads_neither_pandas_nor_scipy(tmp_path):
+    script = (
+        "import sys\n"
+        "from llmlab import ClosedLoop, Experiment\n"
+        "from llmlab.experiments.running.perform import perform_batch\n"
+        "from llmlab.experiments.running.sink import Sink\n"
+        "from llmlab.experiments.store.store import Store\n"
+        "experiment = Experiment(workload=ClosedLoop(calls=5))\n"
+        "perform_batch([(0, 'key', experiment)], Sink(Store(sys.argv[1]), 'events'))\n"
+        "print(len(Store(sys.argv[1]).finished()), {'pandas', 'scipy'} & set(sys.modules))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert run.stdout == "1 set()\n"
