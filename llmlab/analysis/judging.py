@@ -182,6 +182,8 @@ def _why(criterion: Criterion, target: float, cell: Cell) -> str:
 
 
 def _open(criterion: Criterion, target: float, cell: Cell, further: float) -> str:
+    if math.isnan(cell.estimates[criterion].value):
+        return f"no call to take {criterion.label} over{condition_text(cell.conditions)}"
     claim = f"{_measured(criterion, cell)} is {target_text(criterion, target)}{condition_text(cell.conditions)}"
     if math.isinf(further):
         return f"too near to tell whether {claim}"

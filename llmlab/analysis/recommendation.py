@@ -98,11 +98,12 @@ class Recommendation:
         return f"Use {used}. It keeps the SLO, and {only}: {self._evidence()}.{second}{self._rivals()}"
 
     def _too_few_calls(self) -> str:
-        told = (
-            f"{self.calls_needed:,.0f} more calls are needed{' under each condition' if self.conditions else ''}"
-            if math.isfinite(self.calls_needed)
-            else "it is so near to the limit that no number of calls tells; ask for a little less"
-        )
+        if math.isfinite(self.calls_needed):
+            told = f"{self.calls_needed:,.0f} more calls are needed{' under each condition' if self.conditions else ''}"
+        elif any(math.isnan(self._estimate(criterion).value) for criterion in self.slo.targets()):
+            told = f"there is {self.points['reason'].iloc[self.place]}"
+        else:
+            told = "it is so near to the limit that no number of calls tells; ask for a little less"
         named = settings_text(self.settings)
         return f"Too few calls to tell: {named} may keep the SLO, but {told}: {self._evidence()}."
 

@@ -12,6 +12,7 @@ extra `tune`.
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm.auto import tqdm
@@ -174,9 +175,11 @@ class _Search:
         criteria = criteria_of(self._least, list(targets))
         [cells] = cells_by_setting(calls, [], [], criteria, slo=self._slo, confidence=_CONFIDENCE).values()
         excess = judge(cells, targets, _CONFIDENCE).excess
+        value = worst(cells, self._least).value
+        if math.isnan(value):  # no call to take it over: worse than any that misses the SLO
+            return 2 * _MISSED * _MISSED
         if excess > 1:
             return _MISSED * (1 + min(excess, _MISSED))
-        value = worst(cells, self._least).value
         return 1 - value if self._least.more_is_better else value
 
 

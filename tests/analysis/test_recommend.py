@@ -205,6 +205,14 @@ def test_calls_without_a_retry_keep_a_load_once_they_are_as_many_as_it_says():
     assert without_retries(20 + int(few.calls_needed)).status == "kept"
 
 
+def test_latencies_of_answers_that_nobody_got_are_open_and_it_says_why():
+    silent = swept(calls_of(50, success=0.0, **{RETRIES: 1}))
+    found = recommend(silent, SLO(p95_latency_s=5, latency_over="answered"))
+    assert found.status == "too_few_calls"
+    assert "there is no call to take p95 latency over" in str(found)
+    assert "so near" not in str(found)
+
+
 def test_latencies_are_over_all_calls_unless_the_slo_says_otherwise():
     calls = point(0)
     calls["answered"] = calls["latency_s"] < 2.0

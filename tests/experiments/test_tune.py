@@ -110,6 +110,13 @@ class FailsWith:
         return await MockBackend(timeout_probability=0.0).attempt(request, timeouts=timeouts, key=key)
 
 
+def test_points_without_a_call_to_judge_by_are_the_last_choice():
+    silent = base(calls=20, backend=MockBackend(timeout_probability=1.0))
+    slo = SLO(max_amplification=9, latency_over="answered")
+    found = tune(silent, {"policy.retry.max_retries": [0, 1, 2]}, slo=slo, runs=6, progress=False)
+    assert len(found.result.runs) == 6
+
+
 def test_runs_that_fail_are_listed_and_cost_no_others():
     space = {"backend.limit": [0, 1, 2, 3, 4, 5]}
     experiment = base(calls=20, backend=FailsWith(RuntimeError("a bug")))
