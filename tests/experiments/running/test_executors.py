@@ -81,8 +81,8 @@ def test_an_exception_in_a_users_backend_costs_its_run_alone(workers, caplog):
 
 
 def test_a_worker_that_dies_costs_its_run_alone_which_is_tried_twice(tmp_path):
-    result = sweep_of(["answer", "exit", "fail", "kill", "answer"], folder=str(tmp_path)).run(workers=2, progress=False)
-    assert [run.settings["backend.what"] for run in result.runs] == ["answer", "fail", "answer"]
+    result = sweep_of(["exit", "answer", "kill", "fail"], folder=str(tmp_path)).run(workers=2, progress=False)
+    assert [run.settings["backend.what"] for run in result.runs] == ["answer", "fail"]
     assert [failed.reason for failed in result.failures] == [
         "WorkerDied: the worker process ended with exit code 3",
         "WorkerDied: the worker process was ended by SIGKILL (out of memory?)",
@@ -113,7 +113,7 @@ def test_of_a_lost_batch_each_run_is_tried_alone_and_only_one_that_was_alone_is_
 @pytest.mark.parametrize("workers", [1, 2])
 def test_where_nothing_can_be_finished_the_first_failure_is_raised_with_its_place(workers):
     with pytest.raises(SweepError, match=r"none of 2 runs could be finished.*replicate 0: ValueError") as caught:
-        sweep_of(["raise_", "raise_"]).run(workers=workers, progress=False)
+        sweep_of(["raise_"]).replace(replicates=2).run(workers=workers, progress=False)
     assert "in raise_" in str(caught.value)
 
 
