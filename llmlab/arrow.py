@@ -82,6 +82,8 @@ def codes_and_words(column: pa.ChunkedArray, known: tuple[str, ...] = ()) -> tup
         present, first = np.unique(codes, return_index=True)
         appearing = (found[code] for code in present[np.argsort(first)] if code >= 0)
         words = list(dict.fromkeys([*known, *appearing]))
+    if found == words[: len(found)]:  # as of every log whose vocabularies are closed: they mean the same already
+        return codes.astype(np.int16), words
     place = {word: code for code, word in enumerate(words)}
     translated = [place.get(word, -1) for word in found]
     return np.array([*translated, -1], dtype=np.int16)[codes], words  # the last, at -1, is for nothing

@@ -74,12 +74,15 @@ def run(file: Path, *, out: Path | None, workers: int | None, resume: bool, as_j
 
 
 def _carried_out(sweep: Sweep, workers: int | None, store: Store) -> SweepResult:
-    logging.getLogger("llmlab").addHandler(logging.NullHandler())  # what it warns of is told here, in our form
+    logger, quiet = logging.getLogger("llmlab"), logging.NullHandler()
+    logger.addHandler(quiet)  # what it warns of is told here, in our form
     try:
         return sweep.run(store=store, workers=workers, progress=sys.stderr.isatty())
     except SweepError as error:
         complain(str(error).splitlines()[0])
         raise typer.Exit(1) from None
+    finally:
+        logger.removeHandler(quiet)
 
 
 def _described(failed: FailedRun) -> str:

@@ -18,7 +18,7 @@ from llmlab.analysis.frames import parameter_column
 from llmlab.arrow import RUN, schema_of
 from llmlab.core.settings import SettingsError, nearest
 from llmlab.experiments.run_summaries import summary_tables
-from llmlab.experiments.store.run_batch import KEPT, RunBatch
+from llmlab.experiments.store.run_batch import KEPT, event_table
 from llmlab.experiments.store.stored_runs import TABLES
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class Events(Protocol):
         """Return what holds the rows of the runs at these places, and maybe others'."""
         ...
 
+    def rows(self, table: str, places: Iterable[int], columns: list[str], kept: pc.Expression) -> pa.Table:
+        """Return these columns of the rows of the runs at these places for which the expression is true."""
+        ...
+
     def unreadable(self, error: Exception) -> Exception:
         """Return what to raise where they could not be read."""
         ...
@@ -56,16 +60,21 @@ class EventsInMemory:
         self._logs = logs
         self.numbers = np.arange(len(logs), dtype=np.int64)
 
-    @cached_property
-    def _tables(self) -> dict[str, pa.Table]:
-        if not self._logs:
-            return {name: schema_of(columns).empty_table() for name, columns in TABLES.items()}
-        return RunBatch.of([(str(place), log) for place, log in enumerate(self._logs)]).tables
+    def _table(self, name: str) -> pa.Table:
+        # Made when asked and not kept: the numbers are the logs' own, and a frame made of them is kept already.
+        return event_table(name, self._logs) if self._logs else schema_of(TABLES[name]).empty_table()
 
     def dataset(self, table: str, places: Iterable[int], *, dictionaries: bool) -> ds.Dataset:
         """Return the rows of all runs."""
         del places, dictionaries
-        return ds.dataset(self._tables[table])
+        return ds.dataset(self._table(table))
+
+    def rows(self, table: str, places: Iterable[int], columns: list[str], kept: pc.Expression) -> pa.Table:
+        """Return the rows, without copying them where all are kept, as most often."""
+        del places
+        whole = self._table(table)
+        mask = ds.dataset(whole).to_table(columns={"kept": kept})["kept"]
+        return whole.select(columns) if pc.all(mask, min_count=0).as_py() else whole.select(columns).filter(mask)
 
     def unreadable(self, error: Exception) -> Exception:
         """Return the error: memory is always readable."""
@@ -87,6 +96,10 @@ class EventsInStore:
         if table in KEPT["summary"]:
             return ds.dataset(self._summaries[table])
         return self._stored.dataset(table, [self._keys[place] for place in places], dictionaries=dictionaries)
+
+    def rows(self, table: str, places: Iterable[int], columns: list[str], kept: pc.Expression) -> pa.Table:
+        """Read the rows; only what is asked for is read."""
+        return self.dataset(table, places, dictionaries=True).to_table(columns=columns, filter=kept)
 
     @cached_property
     def _summaries(self) -> dict[str, pa.Table]:
@@ -173,9 +186,11 @@ def read_rows(
         if name in declared:
             kept &= _among(name, _listed(value))
     try:
-        rows = events.dataset(table, places, dictionaries=True).to_table(columns=[RUN, *wanted], filter=kept)
+        rows = events.rows(table, places, [RUN, *wanted], kept)
     except (OSError, pa.ArrowException) as error:
         raise events.unreadable(error) from error
+    if len(places) == 1:  # one large run, whose rows are in order: no place need be looked up or held for each
+        return rows.drop_columns([RUN]), np.broadcast_to(places, len(rows))
     by_number = np.argsort(numbers)
     of_rows = places[by_number[np.searchsorted(numbers[by_number], rows[RUN].to_numpy())]]
     if np.any(of_rows[1:] < of_rows[:-1]):

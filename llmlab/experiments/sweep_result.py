@@ -194,7 +194,8 @@ class SweepResult:
     def _frame(self, table: str, make: Callable[[pa.Table], pd.DataFrame]) -> pd.DataFrame:
         rows, places = read_rows(self._events, self._labels, table, where=self._only_layer(table))
         frame = make(rows)
-        return pd.concat([pd.DataFrame(self._labels.of(places), index=frame.index), frame], axis="columns")
+        labels = pd.DataFrame(self._labels.of(places), index=frame.index, copy=False)
+        return pd.concat([labels, frame], axis="columns")
 
     def summary(self, by: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Return headline numbers for each group of calls; see `llmlab.analysis.summaries.summary`.

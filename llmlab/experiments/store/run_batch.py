@@ -55,23 +55,26 @@ class RunBatch(NamedTuple):
         if not runs:
             raise SettingsError("a batch needs at least one run, got none")
         keys, logs = zip(*runs, strict=True)
-        starts = [log.started_at_s for log in logs]
-        tables = {"calls": arrow_table([log.log.call_table for log in logs], starts=starts)}
-        if keep != "calls":
-            tables["attempts"] = arrow_table([log.log.attempt_table for log in logs], starts=starts)
-        if keep == "events":
-            views = [ColumnTable(SERVER_COLUMNS) if log.server is None else log.server.table() for log in logs]
-            tables["server"] = arrow_table(views)
         if keep == "summary":
             from llmlab.experiments.run_summaries import summary_tables  # noqa: PLC0415 - pandas, else not needed
 
-            tables = summary_tables(tables["calls"], tables["attempts"])
+            tables = summary_tables(event_table("calls", logs), event_table("attempts", logs))
+        else:
+            tables = {name: event_table(name, logs) for name in KEPT[keep]}
         return cls(keys, tuple(log.wall_s for log in logs), keep, tables)
 
     @property
     def rows(self) -> int:
         """The number of rows of all its tables."""
         return sum(table.num_rows for table in self.tables.values())
+
+
+def event_table(name: str, logs: Sequence[RunLog]) -> pa.Table:
+    """Return the attempts, the calls or the server views of some runs as one table, times since each run's start."""
+    if name == "server":
+        return arrow_table([ColumnTable(SERVER_COLUMNS) if log.server is None else log.server.table() for log in logs])
+    tables = [log.log.call_table if name == "calls" else log.log.attempt_table for log in logs]
+    return arrow_table(tables, starts=[log.started_at_s for log in logs])
 
 
 def checked_keep(keep: object) -> Keep:

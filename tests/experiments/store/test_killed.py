@@ -83,7 +83,8 @@ def test_on_a_full_disk_it_says_so_and_goes_on_once_there_is_room(swept, undistu
         path = tmp_path / str(number)
         Store(path)
         (ended,) = swept({"path": str(path), "bytes": room})
-        assert ended == (FULL if room < sizes[-1] else 0)
+        found = {file.name: file.stat().st_size for file in path.rglob("*") if file.is_file()}
+        assert ended == (FULL if room < sizes[-1] else 0), f"room for {room} bytes, whole files {sizes}, found {found}"
         assert not list(path.rglob("*.tmp"))
         assert swept({"path": str(path)}) == [0]
         assert contents(path) == undisturbed
