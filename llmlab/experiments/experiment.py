@@ -28,6 +28,7 @@ from llmlab.core.event_log import EventLog
 from llmlab.core.plain_data import canonical_json, plain_data
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import Settings, SettingsError
+from llmlab.experiments.collecting import collecting_rarely
 from llmlab.experiments.readable import settings_by_path
 from llmlab.experiments.runs import Run, RunLog
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
@@ -131,7 +132,11 @@ class Experiment(Settings):
         """
         began = time.perf_counter()
         main = self._main(done, observers, stop)
-        log, started, server = virtual_time.run(main) if self.simulated else LoopThread.shared().run(lambda: main)
+        if self.simulated:
+            with collecting_rarely():
+                log, started, server = virtual_time.run(main)
+        else:
+            log, started, server = LoopThread.shared().run(lambda: main)
         return RunLog(log, started, time.perf_counter() - began, server)
 
     async def _main(
