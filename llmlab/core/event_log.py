@@ -1,9 +1,9 @@
 """Events kept in memory, by column: the observer behind every data frame.
 
 A row's values are appended to a flat list, which every few hundred rows is turned into typed arrays, a column being
-every n-th of its values. So recording costs an `extend` in C, and a million attempts cost about 110 MB and no object
-each. Words are kept as codes into a list that grows as words appear, and whole numbers in 32 bits until one needs 64.
-`analysis/frames.py` makes data frames of the arrays.
+every n-th of its values. So recording costs an `extend` in C, and a million attempts cost about 105 MB and no object
+each. Words are kept as codes into a list that grows as words appear, in 8 bits until one needs 16, and whole numbers in
+32 bits until one needs 64. `analysis/frames.py` makes data frames of the arrays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, Call
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_TYPECODES = {"float": "d", "int": "i", "bool": "b", "word": "h"}
+_TYPECODES = {"float": "d", "int": "i", "bool": "b", "word": "b"}
+_WIDER = {"i": "q", "b": "h"}
+"""What takes the place of a type from the first number on that it cannot hold."""
 _ROWS_PER_FLUSH = 256
 _CALL_VALUES_PER_FLUSH = _ROWS_PER_FLUSH * len(CALL_COLUMNS)
 
@@ -74,23 +76,24 @@ class ColumnTable:
             if codes is not None:
                 first = values[0]
                 if values.count(first) == count:  # often, and counting is cheaper than looking up
-                    store.extend(array("h", (codes[first],)) * count)
-                    continue
-                values = list(map(codes.__getitem__, values))
+                    values = [codes[first]] * count
+                else:
+                    values = list(map(codes.__getitem__, values))
             try:
                 packed = pack(f"{count}{store.typecode}", *values)
             except StructError:
-                if store.typecode != "i":
+                wider = _WIDER.get(store.typecode)
+                if wider is None:
                     raise
-                self._arrays[place] = store = array("q", store)  # the first number that needs 64 bits
-                packed = pack(f"{count}q", *values)
+                self._arrays[place] = store = array(wider, store)
+                packed = pack(f"{count}{wider}", *values)
             store.frombytes(packed)
         pending.clear()
 
     def arrays(self) -> dict[str, array[Any]]:
-        """Return each column by name: `d` for floats, `i` or `q` for ints, `b` for booleans, `h` for codes of words.
+        """Return each column by name: `d` for floats, `i` or `q` for ints, `b` or `h` for codes of words.
 
-        The code -1 is no word. The arrays are the table's own and grow with it: copy what must not change.
+        Booleans are `b`, and the code -1 is no word. The arrays are the table's own and grow with it: copy what must not change.
         """
         self.flush()
         return {column.name: store for column, store in zip(self.columns, self._arrays, strict=True)}

@@ -137,7 +137,7 @@ class Labels:
     def __init__(self, parameters: Sequence[str], runs: Sequence[Run]) -> None:
         self.columns: dict[str, Any] = {
             **{name: parameter_column([run.settings[name] for run in runs]) for name in parameters},
-            "replicate": np.array([run.replicate for run in runs], dtype=np.int64),
+            "replicate": np.array([run.replicate for run in runs], dtype=np.int32),
             "seed": parameter_column([run.seed for run in runs]),
         }
         self._count = len(runs)
