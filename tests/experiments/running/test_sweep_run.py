@@ -108,7 +108,7 @@ def test_ctrl_c_in_a_terminal_ends_worker_processes_too_and_keeps_the_finished_r
                 return Answer("ok")
 
         sweep = Sweep(Experiment(backend=Slow(), workload=ClosedLoop(calls=1)), {"backend.number": range(4)})
-        result = sweep.run(workers=2, progress=False, on_point=lambda run: None)
+        result = sweep.run(workers=2, progress=False, on_point=lambda run: print("done", flush=True))
         print("kept", len(result.runs), result.stopped, flush=True)
         """
     )
@@ -117,6 +117,9 @@ def test_ctrl_c_in_a_terminal_ends_worker_processes_too_and_keeps_the_finished_r
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
     ) as process:
         workers = [int(process.stderr.readline()) for _ in range(2)]
+        assert [process.stdout.readline() for _ in range(2)] == [
+            "done\n"
+        ] * 2  # they have arrived, or none could be kept
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.readline() == "kept 2 interrupted\n"
         assert process.wait() == 0
