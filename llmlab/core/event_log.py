@@ -93,8 +93,8 @@ class ColumnTable:
     def arrays(self) -> dict[str, array[Any]]:
         """Return each column by name: `d` for floats, `i` or `q` for ints, `b` or `h` for codes of words.
 
-        Booleans are `b`, and the code -1 is no word. The arrays are the table's own and grow with it: copy what must not
-        change.
+        Booleans are `b`, and the code -1 is no word. The arrays are the table's own and grow with it: copy what must
+        not change.
         """
         self.flush()
         return {column.name: store for column, store in zip(self.columns, self._arrays, strict=True)}
