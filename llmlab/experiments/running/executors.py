@@ -88,8 +88,11 @@ def chosen_place(
         SettingsError: `workers` is no positive number, or a run cannot be sent to the workers that were asked for, or
             the procedure asks for what is done here alone.
     """
-    if workers is not None and workers < 1:
-        raise SettingsError(f"workers must be 1 or more, got {workers}; 1 runs everything in this process")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise SettingsError(f"workers must be a whole number, 1 or more, got {workers!r}; 1 runs everything here")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        wanted = "a concurrent.futures.Executor, such as dask's Client(...).get_executor()"
+        raise SettingsError(f"executor must be {wanted}, got a {type(executor).__name__}")
     seen: list[PlannedRun] = []
     if executor is not None or (workers or 1) > 1:
         seen.extend(islice(runs, 1))

@@ -12,6 +12,7 @@ from itertools import chain
 from threading import Timer
 from typing import TYPE_CHECKING
 
+from llmlab.core.settings import SettingsError
 from llmlab.experiments.precision import measured
 from llmlab.experiments.running.agenda import Agenda, in_rounds
 from llmlab.experiments.running.executors import Work, chosen_place, outcomes
@@ -67,6 +68,8 @@ class SweepRun:
         on_point: Callable[[Run | FailedRun], object] | None = None,
         sink: Sink | None = None,
     ) -> None:
+        if on_point is not None and not callable(on_point):
+            raise SettingsError(f"on_point must be a function of a finished run, got a {type(on_point).__name__}")
         self.stop = StopSignal()
         self._progress = progress
         self._on_point = on_point

@@ -139,10 +139,17 @@ def test_an_executor_that_breaks_ends_the_sweep_with_what_it_has_and_says_what_t
     assert '`if __name__ == "__main__":`' in result.stopped
 
 
-@pytest.mark.parametrize("workers", [0, -1])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
 def test_a_wrong_number_of_workers_is_refused(workers):
-    with pytest.raises(SettingsError, match=f"workers must be 1 or more, got {workers}; 1 runs everything in this"):
+    with pytest.raises(SettingsError, match=f"workers must be a whole number, 1 or more, got {workers!r}; 1 runs"):
         SWEEP.run(workers=workers)
+
+
+def test_what_is_no_executor_or_no_function_is_refused_before_anything_runs():
+    with pytest.raises(SettingsError, match=r"executor must be a concurrent\.futures\.Executor, .* got a str"):
+        SWEEP.run(executor="dask")
+    with pytest.raises(SettingsError, match="on_point must be a function of a finished run, got a int"):
+        SWEEP.run(on_point=3)
 
 
 @pytest.mark.parametrize(
