@@ -29,6 +29,7 @@ from llmlab.backends.setting_paths import with_setting
 from llmlab.core.client import OUTERMOST, AsyncClient
 from llmlab.core.events import Column
 from llmlab.core.vocabulary import Fate
+from llmlab.experiments.collecting import collecting_rarely
 from llmlab.experiments.experiment import Experiment, seeded
 from llmlab.experiments.workload import OpenLoop
 
@@ -178,7 +179,7 @@ def _shared(points: list[_Point], processes: int) -> Iterator[tuple[int, dict[st
     running: dict[Future[dict[str, Any]], int] = {}
     # Spawned and not forked: a fork copies locks that other threads hold, and a notebook has many threads.
     count = min(processes, len(points))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_collect_rarely) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         while left or running:
             # No more than can run at once, so that an interrupt leaves none that would still have to be run.
             while left and len(running) < count:
@@ -199,12 +200,6 @@ def _most_attempts(point: _Point) -> float:
     return (rate if isinstance(rate, float) else 0.0) * (1 + point.experiment.policy.retry.max_retries)
 
 
-def _collect_rarely() -> None:
-    """Look for cycles of garbage less often: a queue of a hundred thousand requests is searched each time."""
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
-
-
 def _run_and_clean_up(point: _Point) -> dict[str, Any]:
     row = _run(point)
     gc.collect()  # a run's server and its queue are one large cycle
@@ -213,7 +208,8 @@ def _run_and_clean_up(point: _Point) -> dict[str, Any]:
 
 def _run(point: _Point) -> dict[str, Any]:
     began = time.process_time()
-    tally = virtual_time.run(_tallied(point))
+    with collecting_rarely():
+        tally = virtual_time.run(_tallied(point))
     share = tally.answered / tally.calls if tally.calls else math.nan
     return {
         "defence": point.defence,
