@@ -18,6 +18,7 @@ The map; each package imports only from those above it:
     virtual_time/   the event loop whose clock jumps: run(main())
     sync.py         Client, the synchronous face of AsyncClient
     observers.py    events into files and into logging
+    telemetry/      events into OpenTelemetry spans and metrics
     backends/       what a call is sent to: mock.py (simulated), ollama.py, with_faults.py; faults.py is the vocabulary
       layer.py        a client as a value, for stacks; fallback.py tries several
       server_model.py a simulated server that queues: slots, tokens, cold starts, limits, outages
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from llmlab.observers import JsonLinesObserver, LoggingObserver
     from llmlab.reports.document import report
     from llmlab.sync import Client
+    from llmlab.telemetry.observer import OpenTelemetryObserver
 
 _HOME = {
     "llmlab.analysis.recommend": ("recommend",),
@@ -138,6 +140,7 @@ _HOME = {
     "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
     "llmlab.reports.document": ("report",),
     "llmlab.sync": ("Client",),
+    "llmlab.telemetry.observer": ("OpenTelemetryObserver",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -192,6 +195,7 @@ __all__ = [
     "Observer",
     "OllamaBackend",
     "OpenLoop",
+    "OpenTelemetryObserver",
     "Outage",
     "PoissonArrivals",
     "Precision",

@@ -26,6 +26,7 @@ ORDER = (
     "virtual_time",
     "sync",
     "observers",
+    "telemetry",
     "backends",
     "llms",
     "arrow",
@@ -47,7 +48,11 @@ HEAVY = {"ipywidgets", "matplotlib", "numpy", "pandas", "pyarrow", "scipy"}
 DISTRIBUTION = {"nest_asyncio": "nest-asyncio", "pydantic_core": "pydantic"}
 
 # What only these modules may import, although `pip install llmlab` does not bring it: nobody else loads them.
-OPTIONAL = {"llmlab.experiments.tune": {"optuna"}, "llmlab.virtual_time.pytest_plugin": {"pytest"}}
+OPTIONAL = {
+    "llmlab.experiments.tune": {"optuna"},
+    "llmlab.telemetry.observer": {"opentelemetry"},
+    "llmlab.virtual_time.pytest_plugin": {"pytest"},
+}
 
 # Names that say nothing about what is inside, so that everything ends up inside.
 EMPTY_WORDS = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}

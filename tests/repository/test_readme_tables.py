@@ -13,6 +13,7 @@ from llmlab.core.limits import RateLimit
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.vocabulary import reasons_table
 from llmlab.llms import LOCAL_POLICY, LocalLLM, MockLLM
+from llmlab.telemetry import mapping_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +32,7 @@ def defaults_table() -> str:
         pytest.param(faults_table(), id="faults"),
         pytest.param(columns_table(ATTEMPT_COLUMNS), id="attempts"),
         pytest.param(columns_table(CALL_COLUMNS), id="calls"),
+        pytest.param(mapping_table(), id="telemetry"),
     ],
 )
 def test_a_table_of_the_readme_is_the_one_of_the_code(table):

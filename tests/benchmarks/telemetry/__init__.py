@@ -1,0 +1,1 @@
+"""What `OpenTelemetryObserver` adds to a call."""
