@@ -25,6 +25,7 @@ The map; each package imports only from those above it:
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
     arrow.py        events as Arrow tables: the form in which they are stored and sent
     analysis/       events into data frames, metrics and intervals; recommend: a sweep and an SLO into a decision
+    wire/           the simulated server as HTTP, for clients of any make: exchange.py says what goes over the wire
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
       storm_map.py    which loads and retries outlive an outage
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`

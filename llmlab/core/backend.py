@@ -18,6 +18,7 @@ the outside world, says `simulated = True`; then the sync client runs it under v
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -43,6 +44,24 @@ class AttemptKey(NamedTuple):
 
     call: int
     attempt: int
+
+
+ATTEMPT_HEADER = "x-llmlab-attempt"
+"""The HTTP header in which a client says which attempt a request is: `CALL.ATTEMPT`, two decimal numbers."""
+
+
+def attempt_header(key: AttemptKey) -> str:
+    """Return the header's value for an attempt."""
+    return f"{key.call}.{key.attempt}"
+
+
+def parse_attempt_header(value: str) -> AttemptKey | None:
+    """Return the attempt that a header's value names, or `None` where it names none."""
+    match = _ATTEMPT.fullmatch(value)
+    return None if match is None else AttemptKey(int(match[1]), int(match[2]))
+
+
+_ATTEMPT = re.compile(r"(\d{1,19})\.([1-9]\d{0,8})", re.ASCII)
 
 
 class Timeouts(Settings):

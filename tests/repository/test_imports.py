@@ -31,6 +31,7 @@ ORDER = (
     "llms",
     "arrow",
     "analysis",
+    "wire",
     "experiments",
     "exports",
     "plots",
