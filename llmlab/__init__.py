@@ -22,6 +22,7 @@ The map; each package imports only from those above it:
     backends/       what a call is sent to: mock.py (simulated), ollama.py, with_faults.py; faults.py is the vocabulary
       layer.py        a client as a value, for stacks; fallback.py tries several
       server_model.py a simulated server that queues: slots, tokens, cold starts, limits, outages
+    conduct/        how a client behaved towards a misbehaving server: recordings of the fault server
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
     arrow.py        events as Arrow tables: the form in which they are stored and sent
     analysis/       events into data frames, metrics and intervals; recommend: a sweep and an SLO into a decision

@@ -28,6 +28,7 @@ ORDER = (
     "observers",
     "telemetry",
     "backends",
+    "conduct",
     "llms",
     "arrow",
     "analysis",
