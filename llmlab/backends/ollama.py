@@ -2,24 +2,23 @@
 
     Client(OllamaBackend(model="llama3.2")).generate("Hello")
 
-The native API is used, and no library of Ollama's. How an attempt goes is in `ollama_session.py`, what is sent and how
-answers are read in `ollama_protocol.py`, what failures mean in `ollama_failures.py`, addresses in `ollama_host.py`.
+The native API is used, and no library of Ollama's. How an attempt goes is in `http_stream.py` and `ollama_session.py`,
+what is sent and how answers are read in `ollama_protocol.py`, what failures mean in `ollama_failures.py`, addresses in
+`ollama_host.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
-import threading
-import weakref
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import httpx
 from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from llmlab.backends.http_sessions import Sessions
 from llmlab.backends.ollama_host import parse_host
 from llmlab.backends.ollama_session import OllamaSession, OllamaStream, Target
 from llmlab.core.settings import Settings
@@ -30,36 +29,6 @@ if TYPE_CHECKING:
 
 # How Ollama (and Go) writes durations: "5m", "1h30m", "-1s". A bare number must be given as a number.
 _DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
-
-
-class _Sessions:
-    """The sessions of a backend, by event loop. They are no part of its value: copies and pickles begin without any."""
-
-    __slots__ = ("_by_loop", "_lock")
-
-    def __init__(self) -> None:
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, OllamaSession] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()  # loops of several threads may ask at once
-
-    def of_running_loop(self, backend: OllamaBackend) -> OllamaSession:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            session = self._by_loop.get(loop)
-            if session is None:
-                # Open connections hold their loop, so a weak key alone would never let a closed loop go.
-                for other in [known for known in self._by_loop if known.is_closed()]:
-                    del self._by_loop[other]
-                session = self._by_loop[loop] = backend.new_session()
-            return session
-
-    def __reduce__(self) -> tuple[type[_Sessions], tuple[()]]:
-        return _Sessions, ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Sessions)
-
-    def __hash__(self) -> int:
-        return hash(_Sessions)
 
 
 class OllamaBackend(Settings):
@@ -93,7 +62,7 @@ class OllamaBackend(Settings):
     endpoint: Literal["auto", "generate", "chat"] = "auto"
     http_client: SkipJsonSchema[httpx.AsyncClient | None] = Field(default=None, exclude=True, repr=False)
 
-    _sessions: _Sessions = PrivateAttr(default_factory=_Sessions)
+    _sessions: Sessions[OllamaSession] = PrivateAttr(default_factory=Sessions)
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
@@ -117,7 +86,7 @@ class OllamaBackend(Settings):
             RuntimeError: no event loop is running.
             SettingsError: `OLLAMA_HOST` is no address.
         """
-        return self._sessions.of_running_loop(self)
+        return self._sessions.of_running_loop(self.new_session)
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Send the request once and say what came back; a cancellation closes the connection at once."""
@@ -141,5 +110,5 @@ class OllamaBackend(Settings):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._sessions = _Sessions()  # not shared: the copy's settings may be about to change
+        copied._sessions = Sessions()  # not shared: the copy's settings may be about to change
         return copied

@@ -1,29 +1,29 @@
-"""What went wrong in a talk with Ollama, in llmlab's words: from status, error text or exception to a reason.
+"""What Ollama says when it refuses, in llmlab's words: from status and error text to a reason.
 
 Pure. Statuses are not enough, for Ollama answers 500 to a mistake in the request and reports errors inside a 200; so
-its texts are read where they say more. Messages name what to do next. They may quote the server's text, cut, and never
-where it repeats the request or the answer. The attempts that meet all this are in `ollama_session.py`.
+its texts are read where they say more. What fails below that, on the way, is in `http_failures.py`; the attempts that
+meet all this are in `ollama_session.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx
-
-from llmlab.core.backend import AttemptFailure, Timeouts
+from llmlab.backends.http_failures import TRY_AGAIN, Server, Where, quoted
+from llmlab.backends.http_transport import LONGEST_ERROR, retry_after
+from llmlab.core.backend import AttemptFailure
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import httpx
+
 _R = FailureReason
 
-LONGEST_QUOTE = 300
-"""Characters of a server's text in a message."""
+OLLAMA = Server("Ollama", "no Ollama server", "start it with `ollama serve`, or set base_url or OLLAMA_HOST")
 
 _CONTEXT = re.compile(
     r"exceed_context_size|(?:exceed|too long|longer than)[\w ()]{0,60}context|context length", re.IGNORECASE
@@ -33,16 +33,6 @@ _NO_MODEL = re.compile(r"model ['\"].*['\"] not found", re.IGNORECASE)
 _BUSY = re.compile(r"server busy|maximum pending requests", re.IGNORECASE)
 # The request's fault, although Ollama answers 500: an option or format of the wrong type fails every time.
 _FAULT_OF_REQUEST = re.compile(r"option \".*\" must be of type|invalid format:", re.IGNORECASE)
-# Statuses below 500 with which a server (or a proxy) says that it, and not the request, was too slow or too early.
-_TRY_AGAIN = frozenset({408, 425, 499})
-
-
-class Where(NamedTuple):
-    """Who was asked: for the messages."""
-
-    url: str
-    model: str = ""
-    path: str = ""
 
 
 class ServerError(NamedTuple):
@@ -75,8 +65,24 @@ def read_error(body: bytes | object) -> ServerError:
     return ServerError(text, *lengths)
 
 
+def failure_of_answer(
+    status: int, headers: httpx.Headers, body: bytes | None, where: Where, *, private: Iterable[str] = ()
+) -> AttemptFailure:
+    """Return the failure that an answer with an error status means.
+
+    Args:
+        status: the HTTP status.
+        headers: its headers.
+        body: its body, `None` where it was too long to read.
+        where: who was asked.
+        private: texts that the message must not repeat.
+    """
+    error = ServerError(f"(more than {LONGEST_ERROR} bytes, not read)") if body is None else read_error(body)
+    return failure_of_error(status, error, where, private=private, wait=retry_after(headers))
+
+
 def failure_of_error(
-    status: int, error: ServerError, where: Where, *, private: Iterable[str] = (), retry_after: float | None = None
+    status: int, error: ServerError, where: Where, *, private: Iterable[str] = (), wait: float | None = None
 ) -> AttemptFailure:
     """Return the failure for an error answer, or for an error line in a stream (its status is 200).
 
@@ -85,17 +91,17 @@ def failure_of_error(
         error: what the server wrote.
         where: who was asked.
         private: texts that the message must not repeat: the prompt, the answer so far.
-        retry_after: the wait that the server asked for, in seconds.
+        wait: the wait that the server asked for, in seconds.
     """
     reason, advice, retryable = _meaning(status, error, where)
-    said = _quoted(error.text, private)
+    said = quoted(error.text, private)
     answered = "reported an error in its answer" if status == 200 else f"answered {status}"
-    parts = [f"Ollama at {where.url} {answered}", f": {said}" if said else "", f"; {advice}" if advice else ""]
+    parts = [f"{where} {answered}", f": {said}" if said else "", f"; {advice}" if advice else ""]
     if reason is _R.MODEL_NOT_FOUND:
-        parts = [f"Ollama at {where.url} has no model '{where.model}'; {advice}"]
+        parts = [f"{where} has no model '{where.model}'; {advice}"]
     elif reason is _R.CONTEXT_LENGTH_EXCEEDED and error.prompt_tokens is not None:
         parts = [f"the prompt has {error.prompt_tokens} tokens, the context holds {error.context_tokens}; {advice}"]
-    return AttemptFailure(reason, "".join(parts), status_code=status, retry_after=retry_after, retryable=retryable)
+    return AttemptFailure(reason, "".join(parts), status_code=status, retry_after=wait, retryable=retryable)
 
 
 def _meaning(status: int, error: ServerError, where: Where) -> tuple[FailureReason, str, bool | None]:
@@ -125,90 +131,16 @@ def _meaning_of_status(status: int, text: str, where: Where) -> tuple[FailureRea
         return _R.INVALID_REQUEST, f"it does not serve {where.path}: is base_url that of an Ollama server?", None
     if 300 <= status < 400:
         return _R.INVALID_REQUEST, "it redirects, which is not followed: set base_url to where it leads", None
-    if status in _TRY_AGAIN or status >= 500:
+    if status in TRY_AGAIN or status >= 500:
         return _R.SERVER_ERROR, "see the server's log", False if status == 501 else None
     if status >= 400:
         return _R.INVALID_REQUEST, "", None
     return _R.MALFORMED_RESPONSE, "an answer has the status 200", None
 
 
-def failure_of_exception(
-    error: httpx.TransportError, where: Where, timeouts: Timeouts, *, status: int | None = None
-) -> AttemptFailure:
-    """Return the failure for an exception of httpx; `status` is that of the answer that had begun, if any."""
-    match error:
-        case httpx.ConnectTimeout():
-            return _no_connection(where, f"no connection within {timeouts.connect} s, timeouts.connect", error)
-        case httpx.ConnectError() | httpx.ProxyError():
-            return _no_connection(where, _root(error), error)
-        case httpx.PoolTimeout():
-            what = f"no connection of the pool came free within {timeouts.pool} s (timeouts.pool)"
-        case httpx.WriteTimeout():
-            what = f"sending the request stood still for {timeouts.between_chunks} s (timeouts.between_chunks)"
-        case httpx.TimeoutException():
-            return no_first_byte(where, timeouts, error)
-        case httpx.RemoteProtocolError() if not _CLOSED.search(str(error)):
-            # Its text quotes what was received, which may be the model's: neither text nor exception is kept.
-            return malformed(f"Ollama at {where.url} broke the HTTP protocol", status)
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
-            message = f"the connection to {where.url} broke before the answer was complete"
-            return AttemptFailure(_R.CONNECTION_LOST, message, status_code=status, cause=error)
-        case _:  # a URL or header that cannot be sent: a mistake in the program, not a failure of the server
-            raise error
-    return AttemptFailure(_R.ATTEMPT_TIMEOUT, what, status_code=status, cause=error)
-
-
-# The words with which httpcore and h11 say that the peer went away; everything else is a breach of the protocol.
-_CLOSED = re.compile(
-    r"peer closed connection|server disconnected|peer unexpectedly closed|ConnectionClosed", re.IGNORECASE
-)
-
-
-def _no_connection(where: Where, detail: str, error: httpx.TransportError) -> AttemptFailure:
-    message = (
-        f"no Ollama server at {where.url} ({detail}); start it with `ollama serve`, or set base_url or OLLAMA_HOST"
-    )
-    return AttemptFailure(_R.CONNECTION_FAILED, message, cause=error)
-
-
-def _root(error: BaseException) -> str:
-    """Return what the operating system said, under the layers that only say that all attempts failed."""
-    said = str(error)
-    inner: BaseException | None = error
-    for _ in range(10):  # six layers were seen; the bound is against a circle
-        if inner is None:
-            break
-        if isinstance(inner, OSError) and inner.errno is not None:
-            said = os.strerror(inner.errno) if inner.errno > 0 else str(inner.strerror)
-        inner = inner.exceptions[0] if isinstance(inner, BaseExceptionGroup) else inner.__cause__ or inner.__context__
-    return _cut(said.lower()) or "connection failed"
-
-
-def no_first_byte(
-    where: Where, timeouts: Timeouts, error: BaseException | None = None, *, status: int | None = None
-) -> AttemptFailure:
-    """Return the failure for an answer that did not begin in time."""
-    what = f"Ollama at {where.url} sent no first byte within {timeouts.first_byte} s (timeouts.first_byte)"
-    message = f"{what}; it may be loading the model, or busy with the requests before this one"
-    return AttemptFailure(_R.ATTEMPT_TIMEOUT, message, status_code=status, cause=error)
-
-
-def stalled(where: Where, timeouts: Timeouts, *, status: int) -> AttemptFailure:
-    """Return the failure for an answer that began and stood still."""
-    message = (
-        f"the answer of Ollama at {where.url} stood still for {timeouts.between_chunks} s (timeouts.between_chunks)"
-    )
-    return AttemptFailure(_R.ATTEMPT_TIMEOUT, message, status_code=status)
-
-
-def malformed(message: str, status: int | None) -> AttemptFailure:
-    """Return the failure for an answer that breaks the protocol."""
-    return AttemptFailure(_R.MALFORMED_RESPONSE, message, status_code=status)
-
-
 def no_model_installed(where: Where) -> AttemptFailure:
     """Return the failure for a server without any model to choose."""
-    message = f"Ollama at {where.url} has no model installed; get one with `ollama pull llama3.2`, or any other"
+    message = f"{where} has no model installed; get one with `ollama pull llama3.2`, or any other"
     return AttemptFailure(_R.MODEL_NOT_FOUND, message, status_code=200)
 
 
@@ -221,29 +153,3 @@ def _opened(text: str) -> Any:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
-
-
-_WINDOW = 16
-
-
-def _quoted(text: str, private: Iterable[str]) -> str:
-    """Return the server's text, cut; nothing of it where it repeats something private.
-
-    Ollama quotes at most a character of a request that it cannot read, but what stands before it may quote all of it.
-    Sixteen characters in common are taken as a repetition; of a shorter private text, the whole text as a word.
-    """
-    quote = _cut(text)
-    windows = [quote[at : at + _WINDOW] for at in range(len(quote) - _WINDOW + 1)]
-    for secret in private:
-        words = " ".join(secret.split())
-        if len(words) >= _WINDOW:
-            repeated = any(window in words for window in windows)
-        else:
-            repeated = bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", quote) is not None
-        if repeated:
-            return "(its text is left out, for it repeats the prompt or the answer)"
-    return quote

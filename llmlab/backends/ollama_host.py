@@ -1,100 +1,22 @@
-"""Where the Ollama server is: all the spellings of `OLLAMA_HOST` and `base_url`, read as Ollama itself reads them.
-
-Pure text in, URL out. Two differences from Ollama's own reading, both on purpose: an address to listen on (`0.0.0.0`)
-becomes one to connect to, and what cannot be meant (port 99999) is refused instead of replaced by a default.
-The backend is in `ollama.py`.
-"""
+"""Where the Ollama server is: `OLLAMA_HOST` and `base_url`, in all the spellings of `http_host.py`."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
-
-from llmlab.core.settings import SettingsError
+from llmlab.backends import http_host
 
 DEFAULT_URL = "http://127.0.0.1:11434"
-
-# As in Ollama: who writes a scheme means the scheme's own port.
-_DEFAULT_PORTS = {None: 11434, "http": 80, "https": 443}
-# "every address" to a server that listens; a client that is given it means this machine
-_LISTEN_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, and never bound
-_NAME = re.compile(r"[\w.-]+")
-_PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]*")
+"""What an empty text means."""
+_PORT = 11434
 
 
 def parse_host(text: str, *, setting: str = "OLLAMA_HOST") -> str:
     """Return the base URL that a text names, without a slash at its end.
 
-    Understood are `host`, `host:port`, `:port`, `http://host`, `https://host:port/path`, IPv4 and IPv6 addresses with
-    and without brackets, with quotes or blanks around them. The port is 11434, or the scheme's own where one is
-    written. An empty text means the default, `http://127.0.0.1:11434`.
-
     Args:
-        text: the text to read.
+        text: the text to read; an empty one means the default, `http://127.0.0.1:11434`.
         setting: where it stands, for the error.
 
     Raises:
         SettingsError: the text is no address; it is not repeated where it holds a user name and password.
     """
-    cleaned = text.strip().strip("\"'").strip()
-    if "@" in cleaned.partition("://")[2].partition("/")[0] or "@" in cleaned.partition("/")[0]:
-        raise SettingsError(
-            f"{setting} must hold no user name or password, for it is shown in messages and settings; "
-            "pass http_client=httpx.AsyncClient(auth=...) instead"
-        )
-    scheme, separator, rest = cleaned.partition("://")
-    written = scheme.lower() if separator else None
-    if written not in _DEFAULT_PORTS:
-        raise _refused(setting, text, f"the scheme '{scheme}' is not http or https")
-    address, slash, path = (rest if separator else cleaned).partition("/")
-    if not _PATH.fullmatch(path):
-        raise _refused(setting, text, "its path holds a character that is not allowed there")
-    host, port = _split(address, setting, text)
-    shown = f"[{host}]" if ":" in host else host
-    number = _port(port, setting, text) if port else _DEFAULT_PORTS[written]
-    return f"{written or 'http'}://{shown}:{number}{slash}{path}".rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, as it stands in a URL (without brackets), is this machine itself."""
-    if host.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _split(address: str, setting: str, text: str) -> tuple[str, str]:
-    """Split `host:port`; a bare IPv6 address is all host."""
-    if address.startswith("["):
-        host, _, after = address[1:].partition("]")
-        if after and not after.startswith(":"):
-            raise _refused(setting, text, "after ']' only a port may follow")
-        host, port = _ipv6(host, setting, text), after[1:]
-    elif address.count(":") > 1:
-        host, port = _ipv6(address, setting, text), ""
-    else:
-        host, _, port = address.partition(":")
-        if host and not _NAME.fullmatch(host):
-            raise _refused(setting, text, "the host holds a character that is not allowed there")
-    return _LISTEN_ANYWHERE.get(host, host) or "127.0.0.1", port
-
-
-def _ipv6(host: str, setting: str, text: str) -> str:
-    try:
-        return str(ipaddress.IPv6Address(host))
-    except ValueError:
-        raise _refused(setting, text, f"'{host}' is no IPv6 address") from None
-
-
-def _port(port: str, setting: str, text: str) -> int:
-    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 0 < int(port) < 65536:
-        raise _refused(setting, text, f"the port '{port}' is not a number from 1 to 65535")
-    return int(port)
-
-
-def _refused(setting: str, text: str, why: str) -> SettingsError:
-    return SettingsError(
-        f"{setting} must be an address like '127.0.0.1:11434' or 'https://host:port', got '{text[:100]}': {why}"
-    )
+    return http_host.parse_host(text, setting=setting, port=_PORT)

@@ -1,17 +1,23 @@
 """Ollama's native protocol without any I/O: the body that is sent, and what the lines that come back mean.
 
 An answer is a stream of JSON objects, one a line. Each carries a piece of text; the last has `"done": true` and the
-token counts. A line may be an error instead, although the status was 200. The reader is strict, for a stream that
-merely ends is no answer, and bounded, for the other side may send anything. Errors become failures in
-`ollama_failures.py`.
+token counts. A line may be an error instead, although the status was 200. Errors become failures in
+`ollama_failures.py`; what its reader shares with others is in `http_answers.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmlab.backends.http_answers import (
+    LONGEST_LINE,
+    AnswerReader,
+    ProtocolBreach,
+    ReportedError,
+    json_object,
+    token_count,
+)
 from llmlab.core.backend import Answer
 from llmlab.core.messages import Usage
 from llmlab.core.vocabulary import FinishReason
@@ -22,11 +28,6 @@ if TYPE_CHECKING:
     from llmlab.core.messages import LLMRequest
 
 Endpoint = Literal["generate", "chat"]
-
-LONGEST_LINE = 16 * 1024 * 1024
-"""Bytes. The longest honest line is the last one, which holds a number of up to seven digits for every token."""
-LONGEST_ANSWER = 64 * 1024 * 1024
-"""Characters of text in one answer."""
 
 FINISH_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 """All other words are `other`; so are `load` and `unload`, the answers to a request without a prompt."""
@@ -71,35 +72,18 @@ def request_body(
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-class ProtocolBreach(Exception):
-    """The bytes are no Ollama answer. The message says why and quotes none of them."""
-
-
-class ErrorLine(Exception):
-    """The server reports an error in the middle of its stream; `error` is what the line's `error` holds."""
-
-    def __init__(self, error: object) -> None:
-        super().__init__("an error line")
-        self.error = error
-
-
-class AnswerReader:
-    """Turns the bytes of an answer into pieces of text, whatever their cuts.
+class LineReader(AnswerReader):
+    """Reads an answer line by line.
 
     Attributes:
-        pieces: the pieces not yet taken; also those that came before a `ProtocolBreach` or an `ErrorLine`.
-        has_token: whether the model wrote anything yet, be it thought or text.
-        last: the line with `"done": true`; `None` while the answer is not complete. What follows it is not read.
+        last: the line with `"done": true`; `None` while the answer is not complete.
     """
 
-    __slots__ = ("_length", "_line_parts", "_line_size", "_lines", "_text", "has_token", "last", "pieces")
+    __slots__ = ("_line_parts", "_line_size", "_lines", "last")
 
     def __init__(self) -> None:
-        self.pieces: deque[str] = deque()
-        self.has_token = False
+        super().__init__()
         self.last: dict[str, Any] | None = None
-        self._text: list[str] = []
-        self._length = 0
         self._lines = 0
         self._line_parts: list[bytes] = []
         self._line_size = 0
@@ -109,7 +93,7 @@ class AnswerReader:
 
         Raises:
             ProtocolBreach: it is no Ollama answer, or too large to be one.
-            ErrorLine: the server reports an error.
+            ReportedError: the server reports an error.
         """
         *ends, rest = data.split(b"\n")
         for end in ends:
@@ -123,7 +107,7 @@ class AnswerReader:
 
         Raises:
             ProtocolBreach: the answer is not complete.
-            ErrorLine: the server reports an error.
+            ReportedError: the server reports an error.
         """
         self._read_line()
         if self.last is None:
@@ -136,15 +120,10 @@ class AnswerReader:
         return Answer(
             text=self.text,
             model=named if isinstance(named, str) and named else model,
-            usage=Usage(_tokens(last.get("prompt_eval_count")), _tokens(last.get("eval_count"))),
+            usage=Usage(token_count(last.get("prompt_eval_count")), token_count(last.get("eval_count"))),
             finish_reason=FINISH_REASONS.get(str(last.get("done_reason")), FinishReason.OTHER),
             time_to_first_token=time_to_first_token,
         )
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return "".join(self._text)
 
     def _keep(self, part: bytes) -> None:
         self._line_size += len(part)
@@ -155,30 +134,20 @@ class AnswerReader:
     def _read_line(self) -> None:
         line = b"".join(self._line_parts)
         self._line_parts, self._line_size = [], 0
-        if self.last is not None or not line.strip():
+        if self.is_complete or not line.strip():
             return
         self._lines += 1
-        value = self._parsed(line)
+        value = json_object(line, self._this_line())
         error = value.get("error")
         if error:
-            raise ErrorLine(error)
+            raise ReportedError(error)
         done = value.get("done", False)
         if not isinstance(done, bool):
             raise self._breach('has a "done" that is neither true nor false')
         self._take_text(value, done=done)
         if done:
             self.last = value
-
-    def _parsed(self, line: bytes) -> dict[str, Any]:
-        try:
-            value = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise self._breach("is not UTF-8") from None
-        except (ValueError, RecursionError):  # no `from error`: it holds the line
-            raise self._breach("is not JSON") from None
-        if not isinstance(value, dict):
-            raise self._breach("is JSON, but not an object")
-        return value
+            self.is_complete = True
 
     def _take_text(self, value: dict[str, Any], *, done: bool) -> None:
         """Keep the line's text: `response` from generate, `message.content` from chat."""
@@ -188,20 +157,16 @@ class AnswerReader:
         piece = holder.get(name, "" if done or holder is not value else None)
         if not isinstance(piece, str):
             raise self._breach(f'has no text in "{name}"')
-        if not piece:
+        if piece:
+            self.take(piece, self._this_line())
+        else:
             self.has_token = self.has_token or bool(holder.get("thinking"))
-            return
-        if not piece.isascii() and any("\ud800" <= character <= "\udfff" for character in piece):
-            raise self._breach("holds text that is not Unicode (half a surrogate pair)")
-        self._length += len(piece)
-        if self._length > LONGEST_ANSWER:
-            raise ProtocolBreach(f"the answer is longer than {LONGEST_ANSWER} characters")
-        self.has_token = True
-        self._text.append(piece)
-        self.pieces.append(piece)
+
+    def _this_line(self) -> str:
+        return f"line {self._lines} of the answer"
 
     def _breach(self, what: str) -> ProtocolBreach:
-        return ProtocolBreach(f"line {self._lines} of the answer {what}")
+        return ProtocolBreach(f"{self._this_line()} {what}")
 
 
 def first_model(body: bytes) -> str | None:
@@ -221,10 +186,6 @@ def first_model(body: bytes) -> str | None:
     if not isinstance(able[0], str):
         raise ProtocolBreach("/api/tags has a model whose name is not a text")
     return able[0]
-
-
-def _tokens(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _count(lines: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from llmlab.backends import ollama_protocol, ollama_transport
+from llmlab.backends import http_transport, ollama_protocol
 from llmlab.backends.ollama import OllamaBackend
 from llmlab.backends.ollama_session import OllamaSession, OllamaStream
 from llmlab.core.backend import Answer, AttemptFailure, AttemptStream, Timeouts
@@ -309,7 +309,7 @@ def test_the_wait_that_a_refusal_asks_for_is_kept(status, reason, headers, secon
 
 @pytest.mark.parametrize("ending", ["cut", "reset", "stall"])
 def test_a_refusal_is_known_by_its_status_even_where_its_text_does_not_arrive(monkeypatch, ending):
-    monkeypatch.setattr(ollama_transport, "ERROR_PATIENCE", 0.1)
+    monkeypatch.setattr(http_transport, "ERROR_PATIENCE", 0.1)
     exchange = answer(
         b'{"error":"serv', status="503 Service Unavailable", headers=(("Retry-After", "7"),), ending=ending
     )

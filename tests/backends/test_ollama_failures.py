@@ -1,21 +1,13 @@
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.backends.ollama_failures import (
-    LONGEST_QUOTE,
-    ServerError,
-    Where,
-    failure_of_error,
-    failure_of_exception,
-    read_error,
-)
-from llmlab.core.backend import Timeouts
+from llmlab.backends.http_failures import LONGEST_QUOTE, Where
+from llmlab.backends.ollama_failures import OLLAMA, ServerError, failure_of_error, read_error
 from llmlab.core.vocabulary import FailureReason
 
 R = FailureReason
-WHERE = Where("http://127.0.0.1:11434", "m", "/api/generate")
+WHERE = Where(OLLAMA, "http://127.0.0.1:11434", "m", "/api/generate")
 
 
 def reason_of(status, text=""):
@@ -146,39 +138,3 @@ def test_a_long_text_is_cut():
     message = failure_of_error(500, ServerError("x" * 10_000), WHERE).message
     assert "x" * LONGEST_QUOTE + "..." in message
     assert "x" * (LONGEST_QUOTE + 1) not in message
-
-
-@pytest.mark.parametrize(
-    ("error", "reason", "words"),
-    [
-        (
-            httpx.ConnectTimeout("x"),
-            R.CONNECTION_FAILED,
-            "(no connection within 1.0 s, timeouts.connect); start it with `ollama serve`",
-        ),
-        (httpx.ConnectError("[SSL] bad"), R.CONNECTION_FAILED, "([ssl] bad); start it"),
-        (httpx.ProxyError("x"), R.CONNECTION_FAILED, "(x); start it"),
-        (httpx.PoolTimeout("x"), R.ATTEMPT_TIMEOUT, "within 2.0 s (timeouts.pool)"),
-        (httpx.WriteTimeout("x"), R.ATTEMPT_TIMEOUT, "4.0 s (timeouts.between_chunks)"),
-        (httpx.ReadTimeout("x"), R.ATTEMPT_TIMEOUT, "no first byte within 3.0 s (timeouts.first_byte)"),
-        (httpx.ReadError("x"), R.CONNECTION_LOST, "broke before the answer was complete"),
-        (httpx.WriteError("x"), R.CONNECTION_LOST, "broke before"),
-        (
-            httpx.RemoteProtocolError("Server disconnected without sending a response."),
-            R.CONNECTION_LOST,
-            "broke before",
-        ),
-        (httpx.RemoteProtocolError("illegal status line: 'text'"), R.MALFORMED_RESPONSE, "broke the HTTP protocol"),
-    ],
-)
-def test_an_exception_of_the_transport_has_a_reason(error, reason, words):
-    timeouts = Timeouts(connect=1.0, pool=2.0, first_byte=3.0, between_chunks=4.0)
-    failure = failure_of_exception(error, WHERE, timeouts)
-    assert failure.reason is reason
-    assert words in failure.message
-    assert failure.cause is (None if reason is R.MALFORMED_RESPONSE else error)
-
-
-def test_a_mistake_in_the_program_is_no_failure_of_the_server():
-    with pytest.raises(httpx.LocalProtocolError):
-        failure_of_exception(httpx.LocalProtocolError("illegal header"), WHERE, Timeouts())

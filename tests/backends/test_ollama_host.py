@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.backends.ollama_host import DEFAULT_URL, is_loopback, parse_host
+from llmlab.backends.http_host import is_loopback
+from llmlab.backends.ollama_host import DEFAULT_URL, parse_host
 from llmlab.core.settings import SettingsError
 
 

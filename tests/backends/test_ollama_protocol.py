@@ -6,8 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from llmlab.backends import ollama_protocol
-from llmlab.backends.ollama_protocol import AnswerReader, ErrorLine, ProtocolBreach, first_model, request_body
+from llmlab.backends import http_answers, ollama_protocol
+from llmlab.backends.http_answers import ProtocolBreach, ReportedError
+from llmlab.backends.ollama_protocol import LineReader, first_model, request_body
 from llmlab.core.messages import LLMRequest, Message
 from llmlab.core.vocabulary import FinishReason
 from tests.ollama_replay import LAST, line, recorded
@@ -18,8 +19,8 @@ def body_of(request: LLMRequest, endpoint="generate", **settings):
     return json.loads(request_body(request, endpoint=endpoint, **given))
 
 
-def read(data: bytes, cuts: tuple[int, ...] = ()) -> AnswerReader:
-    reader = AnswerReader()
+def read(data: bytes, cuts: tuple[int, ...] = ()) -> LineReader:
+    reader = LineReader()
     places = [0, *sorted({min(cut, len(data)) for cut in cuts}), len(data)]
     for start, end in pairwise(places):
         reader.feed(data[start:end])
@@ -131,7 +132,7 @@ def test_the_model_that_was_asked_stands_in_where_the_server_names_none():
 
 
 def test_a_thought_is_the_first_token_and_no_text():
-    reader = AnswerReader()
+    reader = LineReader()
     reader.feed(b'{"message":{"role":"assistant","content":"","thinking":"Hm"},"done":false}\n')
     assert reader.has_token
     assert reader.text == ""
@@ -169,7 +170,7 @@ def test_what_breaks_the_protocol_is_named_and_not_quoted(data, why):
 
 
 def test_pieces_before_a_breach_are_kept():
-    reader = AnswerReader()
+    reader = LineReader()
     with pytest.raises(ProtocolBreach):
         reader.feed(line("a") + line("b") + b"nonsense\n")
     assert list(reader.pieces) == ["a", "b"]
@@ -177,8 +178,8 @@ def test_pieces_before_a_breach_are_kept():
 
 @pytest.mark.parametrize("error", ["it broke", {"message": "it broke"}, ["it broke"]])
 def test_an_error_line_ends_the_answer(error):
-    reader = AnswerReader()
-    with pytest.raises(ErrorLine) as caught:
+    reader = LineReader()
+    with pytest.raises(ReportedError) as caught:
         reader.feed(line("a") + json.dumps({"error": error}).encode() + b"\n")
     assert caught.value.error == error
     assert list(reader.pieces) == ["a"]
@@ -186,15 +187,15 @@ def test_an_error_line_ends_the_answer(error):
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
     monkeypatch.setattr(ollama_protocol, "LONGEST_LINE", 1000)
-    reader = AnswerReader()
+    reader = LineReader()
     reader.feed(b"x" * 1000)
     with pytest.raises(ProtocolBreach, match="a line is longer than 1000 bytes"):
         reader.feed(b"x")
 
 
 def test_an_answer_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(ollama_protocol, "LONGEST_ANSWER", 1000)
-    reader = AnswerReader()
+    monkeypatch.setattr(http_answers, "LONGEST_ANSWER", 1000)
+    reader = LineReader()
     reader.feed(line("x" * 1000))
     with pytest.raises(ProtocolBreach, match="the answer is longer than 1000 characters"):
         reader.feed(line("x"))

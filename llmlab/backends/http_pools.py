@@ -1,0 +1,96 @@
+"""The HTTP connections of a backend's session: many small pools, and no limit of their own.
+
+Who uses them is in `http_stream.py`, what an answer may look like in `http_transport.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+
+import httpx
+
+from llmlab.backends.http_host import is_loopback
+
+_POOL_WIDTH = 4
+# Seconds. httpx's 5 are shorter than many a backoff; a connection that the server closed meanwhile is noticed.
+_KEEP_IDLE = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """An HTTP client with its pool of connections, and how many attempts use it."""
+
+    client: httpx.AsyncClient
+    users: int = 0
+
+    def release(self) -> None:
+        """Give back what `take` gave."""
+        self.users -= 1
+
+
+class Pools:
+    """All the connections of a session. They never say no: how many calls run at once is the client policy's to limit.
+
+    A pool of httpx goes over all its connections, and for each idle one again over all, whenever a request begins or
+    ends. With 200 calls at once, a call cost 46 ms of CPU time in one pool; in small ones it costs 1.5 ms, as it does
+    alone.
+    """
+
+    def __init__(self, base_url: str, given: httpx.AsyncClient | None = None) -> None:
+        self._url = httpx.URL(base_url)
+        self._given = Pool(given) if given is not None else None
+        self._pools: list[Pool] = []
+        self._tls: ssl.SSLContext | None = None
+
+    @property
+    def users(self) -> int:
+        """How many attempts hold a pool now."""
+        return sum(pool.users for pool in (*self._pools, *filter(None, [self._given])))
+
+    def take(self) -> Pool:
+        """Return a pool for one attempt, which gives it back with `release`: the first one that is not busy."""
+        pool = self._given or next((pool for pool in self._pools if pool.users < _POOL_WIDTH), None)
+        if pool is None:
+            pool = Pool(self._open())
+            self._pools.append(pool)
+        pool.users += 1
+        return pool
+
+    async def aclose(self) -> None:
+        """Close the connections, whoever uses them, but not those of a client that was passed in."""
+        pools, self._pools = self._pools, []
+        for pool in pools:
+            await pool.client.aclose()
+
+    def close_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close the connections of a session that was dropped without being closed, from whatever thread notices it."""
+
+        def close() -> None:
+            task = loop.create_task(self.aclose(), name="llmlab: close the connections of a dropped session")
+            _CLOSING.add(task)
+            task.add_done_callback(_CLOSING.discard)
+
+        with suppress(RuntimeError):  # the loop is closed, and its sockets with it
+            if self._pools:
+                loop.call_soon_threadsafe(close)
+
+    def _open(self) -> httpx.AsyncClient:
+        loopback = is_loopback(self._url.host)
+        if self._tls is None:
+            # Loading the authorities' certificates takes longer than many a call. Where they are not needed they are
+            # left out, not their check: the bare context trusts nobody.
+            bare = loopback and self._url.scheme == "http"
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if bare else httpx.create_ssl_context()
+        return httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_IDLE),
+            # A proxy from the environment is for the world outside and cannot reach this machine's own loopback.
+            trust_env=not loopback,
+            verify=self._tls,
+            follow_redirects=False,
+        )
+
+
+_CLOSING: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
