@@ -30,8 +30,9 @@ The map; each package imports only from those above it:
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
       storm_map.py    which loads and retries outlive an outage
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
+      reading.py      a result in one sentence
       tune.py         a search for the settings that keep an SLO
-    exports/        a policy as settings for other clients: openai, anthropic, litellm, tenacity
+    exports/        a policy as settings for other clients (openai, anthropic, litellm, tenacity); as_code
     plots/          data frames into charts
     reports/        a result as one HTML file: report(result, "out.html")
     widgets/        (later) the same, interactively
@@ -82,12 +83,14 @@ if TYPE_CHECKING:
     from llmlab.experiments.procedure import Procedure
     from llmlab.experiments.prompts import prompts
     from llmlab.experiments.rates import RateRamp, RateSteps
+    from llmlab.experiments.reading import reading
     from llmlab.experiments.samples import Samples
     from llmlab.experiments.storm_map import storm_map
     from llmlab.experiments.sweep import Sweep
     from llmlab.experiments.sweep_result import SweepResult
     from llmlab.experiments.tune import tune
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
+    from llmlab.exports.as_code import as_code
     from llmlab.exports.export import export_policy
     from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, LocalLLM, MockLLM
     from llmlab.observers import JsonLinesObserver, LoggingObserver
@@ -131,12 +134,14 @@ _HOME = {
     "llmlab.experiments.procedure": ("Procedure",),
     "llmlab.experiments.prompts": ("prompts",),
     "llmlab.experiments.rates": ("RateRamp", "RateSteps"),
+    "llmlab.experiments.reading": ("reading",),
     "llmlab.experiments.samples": ("Samples",),
     "llmlab.experiments.storm_map": ("storm_map",),
     "llmlab.experiments.sweep": ("Sweep",),
     "llmlab.experiments.sweep_result": ("SweepResult",),
     "llmlab.experiments.tune": ("tune",),
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
+    "llmlab.exports.as_code": ("as_code",),
     "llmlab.exports.export": ("export_policy",),
     "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "LocalLLM", "MockLLM"),
     "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
@@ -221,9 +226,11 @@ __all__ = [
     "Values",
     "Window",
     "WithFaults",
+    "as_code",
     "export_policy",
     "preset",
     "prompts",
+    "reading",
     "recommend",
     "report",
     "stack",

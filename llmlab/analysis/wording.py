@@ -23,6 +23,11 @@ def shown(criterion: Criterion, value: float) -> str:
     return f"{number} s" if criterion.unit == "s" else number
 
 
+def counted(count: int, singular: str) -> str:
+    """Return a count with its noun: `1 call`, `1,200 calls`."""
+    return f"{count:,} {singular}{'' if count == 1 else 's'}"
+
+
 def target_text(criterion: Criterion, target: float) -> str:
     """Return a target as a condition: `at least 99%`, `at most 5 s`."""
     return f"at {'least' if criterion.more_is_better else 'most'} {shown(criterion, target)}"

@@ -1,9 +1,10 @@
-"""A policy as settings for other clients, and what each of them cannot express: the way back from `presets.py`.
+"""Settings as code: a policy for other clients, with what they cannot express, and experiments as Python.
 
-`export.py` has the list of targets. Look next at `sdks.py` (openai, anthropic, litellm), `tenacity_code.py` and
-`llmlab_code.py`.
+`export.py` has the list of targets, `as_code.py` Python that builds policies, experiments and sweeps. Look next at
+`sdks.py` (openai, anthropic, litellm), `tenacity_code.py` and `llmlab_code.py`.
 """
 
+from llmlab.exports.as_code import as_code
 from llmlab.exports.export import TARGETS, Export, Target, export_policy
 
-__all__ = ["Export", "TARGETS", "Target", "export_policy"]
+__all__ = ["Export", "TARGETS", "Target", "as_code", "export_policy"]

@@ -14,7 +14,8 @@ from scipy import stats
 
 from llmlab.analysis.metrics import over_mask
 from llmlab.analysis.stats import percentile_intervals
-from llmlab.plots.labels import counted, duration, percent, percent_ticks
+from llmlab.analysis.wording import counted
+from llmlab.plots.labels import duration, percent, percent_ticks
 from llmlab.plots.scales import latency_scale
 from llmlab.plots.style import BLUE, FAINT, INK, ORANGE, chart, legend, nothing_to_show, titled
 

@@ -11,8 +11,9 @@ from matplotlib.patches import Patch
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.metrics import over_mask
 from llmlab.analysis.stats import wilson
+from llmlab.analysis.wording import counted
 from llmlab.core.vocabulary import FailureReason, Fate
-from llmlab.plots.labels import axis_label, counted, parameter_name, percent_ticks
+from llmlab.plots.labels import axis_label, parameter_name, percent_ticks
 from llmlab.plots.scales import Series, latency_scale
 from llmlab.plots.style import INK, OUTCOMES, SeriesStyle, chart, legend, nothing_to_show, titled
 

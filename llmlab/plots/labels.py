@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from llmlab.analysis.wording import counted
+
 _UNITS = {"_per_s": "1/s", "_s": "s", "_tokens": "tokens"}
 _TIMEOUTS = {"attempt_timeout", "total_timeout", "max_queue_wait", "connect", "pool", "first_byte", "between_chunks"}
 _SETTINGS_IN_SECONDS = _TIMEOUTS | {"think_time", "retry_after", "latency", "refusal_latency", "base", "maximum"}
@@ -39,11 +41,6 @@ def value_label(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def counted(count: int, singular: str) -> str:
-    """Return a count with its noun: `1 call`, `1,200 calls`."""
-    return f"{count:,} {singular}{'' if count == 1 else 's'}"
 
 
 def percent(share: float) -> str:

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from llmlab.analysis import metrics
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.stats import wilson
-from llmlab.plots.labels import axis_label, calls_per_point, counted, parameter_name, percent_ticks
+from llmlab.analysis.wording import counted
+from llmlab.plots.labels import axis_label, calls_per_point, parameter_name, percent_ticks
 from llmlab.plots.rates import draw_intervals, side_by_side
 from llmlab.plots.scales import Scale, Series, latency_scale
 from llmlab.plots.style import (

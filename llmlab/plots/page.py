@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from llmlab.plots.labels import counted, parameter_name
+from llmlab.analysis.wording import counted
+from llmlab.plots.labels import parameter_name
 from llmlab.plots.selection import charts_of
 from llmlab.plots.style import INK, new_page
 

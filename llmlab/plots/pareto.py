@@ -11,7 +11,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from llmlab.analysis.slo import CRITERIA
-from llmlab.plots.labels import counted, parameter_name, percent_ticks, value_label
+from llmlab.analysis.wording import counted
+from llmlab.plots.labels import parameter_name, percent_ticks, value_label
 from llmlab.plots.scales import latency_scale, wants_log
 from llmlab.plots.style import INK, VERMILLION, chart, legend, nothing_to_show, titled
 

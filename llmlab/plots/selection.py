@@ -20,6 +20,7 @@ from llmlab.plots.history import over_time
 from llmlab.plots.latency import latency_ecdf, latency_percentiles
 from llmlab.plots.pareto import pareto
 from llmlab.plots.rates import failure_rate
+from llmlab.plots.reasons import failure_reasons
 from llmlab.plots.scales import is_number
 from llmlab.plots.spending import time_spent
 from llmlab.plots.style import HEIGHT
@@ -109,7 +110,7 @@ def _of_one_setting(result: Result, calls: pd.DataFrame) -> list[Panel]:
         Panel("What happened over time?", history, 6.0),
         Panel("How long do calls take, and how many fail?", lambda ax: latency_ecdf(calls, ax=ax)),
         Panel("Where do latencies pile up?", lambda ax: latency_histogram(calls, ax=ax)),
-        Panel("How did calls end?", lambda ax: outcomes(calls, x="layer", ax=ax)),
+        Panel("How often do calls fail, and why?", lambda ax: failure_reasons(calls, ax=ax)),
         Panel("Where does the time go?", lambda ax: time_spent(calls, x="layer", ax=ax)),
         Panel("What do single calls meet?", lambda ax: attempts_timeline(tries, run, first=25, ax=ax), 6.6),
     ]

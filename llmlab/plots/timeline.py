@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from llmlab.analysis.frames import parameter_columns
+from llmlab.analysis.wording import counted
 from llmlab.core.vocabulary import Fate
-from llmlab.plots.labels import counted, parameter_name, value_label
+from llmlab.plots.labels import parameter_name, value_label
 from llmlab.plots.style import FAINT, INK, OUTCOMES, chart, legend, nothing_to_show, sideways, titled
 
 if TYPE_CHECKING:

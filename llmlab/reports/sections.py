@@ -11,10 +11,10 @@ from llmlab.analysis.estimates import Estimate
 from llmlab.analysis.judging import interval_text
 from llmlab.analysis.metrics import rate_by_reason
 from llmlab.analysis.slo import CRITERIA, SUCCESS
-from llmlab.analysis.wording import shown
+from llmlab.analysis.wording import counted, shown
 from llmlab.core.vocabulary import REASONS
 from llmlab.plots.images import svg
-from llmlab.plots.labels import counted, duration, parameter_name, percent, plain_number, value_label
+from llmlab.plots.labels import duration, parameter_name, percent, plain_number, value_label
 from llmlab.plots.selection import charts_of
 from llmlab.plots.style import WIDTH, new_page
 from llmlab.reports.markup import Html, element, join, picture, table, text
