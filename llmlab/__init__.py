@@ -21,6 +21,7 @@ The map; each package imports only from those above it:
     telemetry/      events into OpenTelemetry spans and metrics
     backends/       what a call is sent to: mock.py (simulated), ollama.py, with_faults.py; faults.py is the vocabulary
       layer.py        a client as a value, for stacks; fallback.py tries several
+      replay.py       answers as recorded
       server_model.py a simulated server that queues: slots, tokens, cold starts, limits, outages
     conduct/        how a client behaved towards a misbehaving server: recordings of the fault server
     llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from llmlab.backends.layer import Layer
     from llmlab.backends.mock import MockBackend
     from llmlab.backends.ollama import OllamaBackend
+    from llmlab.backends.replay import ReplayBackend
     from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
     from llmlab.core.adaptive import AdaptiveConcurrency
@@ -108,6 +110,7 @@ _HOME = {
     "llmlab.backends.layer": ("Layer",),
     "llmlab.backends.mock": ("MockBackend",),
     "llmlab.backends.ollama": ("OllamaBackend",),
+    "llmlab.backends.replay": ("ReplayBackend",),
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
     "llmlab.core.adaptive": ("AdaptiveConcurrency",),
@@ -211,6 +214,7 @@ __all__ = [
     "RateLimit",
     "RateRamp",
     "RateSteps",
+    "ReplayBackend",
     "RetryBudget",
     "RetryPolicy",
     "SLO",
