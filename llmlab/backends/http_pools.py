@@ -1,4 +1,4 @@
-"""The HTTP connections of a backend's session: many small pools, and no limit of their own.
+"""The HTTP connections of a backend's session: many small pools, and no limit of their own; and its timeouts.
 
 Who uses them is in `http_stream.py`, what an answer may look like in `http_transport.py`.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from llmlab.backends.http_host import is_loopback
+from llmlab.core.timers import Deadlines
 
 _POOL_WIDTH = 4
 # Seconds. httpx's 5 are shorter than many a backoff; a connection that the server closed meanwhile is noticed.
@@ -44,6 +45,7 @@ class Pools:
         self._given = Pool(given) if given is not None else None
         self._pools: list[Pool] = []
         self._tls: ssl.SSLContext | None = None
+        self._deadlines: dict[float, Deadlines] = {}
 
     @property
     def users(self) -> int:
@@ -58,6 +60,13 @@ class Pools:
             self._pools.append(pool)
         pool.users += 1
         return pool
+
+    def deadlines(self, seconds: float) -> Deadlines:
+        """Return the running event loop's deadlines for waits of this length; a session has few lengths."""
+        found = self._deadlines.get(seconds)
+        if found is None:
+            found = self._deadlines[seconds] = Deadlines(asyncio.get_running_loop())
+        return found
 
     async def aclose(self) -> None:
         """Close the connections, whoever uses them, but not those of a client that was passed in."""

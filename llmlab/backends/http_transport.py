@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpx
@@ -43,6 +44,12 @@ def limits_of(timeouts: Timeouts) -> dict[str, float | None]:
         "write": timeouts.between_chunks,
         "read": timeouts.first_byte,
     }
+
+
+@lru_cache(maxsize=64)
+def parsed_url(text: str) -> httpx.URL:
+    """Return a URL. To parse it takes as long as all the rest of building a request, and attempts ask the same few."""
+    return httpx.URL(text)
 
 
 def content_type(response: httpx.Response) -> str:

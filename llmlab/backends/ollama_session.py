@@ -25,7 +25,7 @@ from llmlab.backends.ollama_failures import (
     read_error,
 )
 from llmlab.backends.ollama_protocol import LineReader, first_model, request_body
-from llmlab.core.backend import AttemptFailure
+from llmlab.core.backend import ATTEMPT_HEADER, AttemptFailure, attempt_header
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ class OllamaSession:
 
     def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> OllamaStream:
         """Begin one attempt; nothing is sent before the first piece is asked for."""
-        del key  # it is for keyed draws, and a real server makes none
-        return OllamaStream(self, request, timeouts)
+        return OllamaStream(self, request, timeouts, key)
 
     async def aclose(self) -> None:
         """Close the connections of this session, whoever uses them; the next attempt opens new ones."""
@@ -113,9 +112,10 @@ class OllamaSession:
 class OllamaStream(HTTPStream):
     """One attempt at an Ollama server."""
 
-    def __init__(self, session: OllamaSession, request: LLMRequest, timeouts: Timeouts) -> None:
+    def __init__(self, session: OllamaSession, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> None:
         super().__init__(session.pools, Where(OLLAMA, session.target.base_url), LineReader(), request, timeouts)
         self._session = session
+        self._key = key
 
     async def _to_send(self) -> Post:
         target = self._session.target
@@ -124,7 +124,8 @@ class OllamaStream(HTTPStream):
         body = request_body(
             self._request, endpoint=endpoint, model=model, options=target.options, keep_alive=target.keep_alive
         )
-        return Post(Where(OLLAMA, target.base_url, model, f"/api/{endpoint}"), body, _HEADERS)
+        headers = {**_HEADERS, ATTEMPT_HEADER: attempt_header(self._key)}
+        return Post(Where(OLLAMA, target.base_url, model, f"/api/{endpoint}"), body, headers)
 
     def _check(self, response: httpx.Response) -> None:
         kind = content_type(response)

@@ -12,6 +12,7 @@ import pytest
 from llmlab.backends.ollama import OllamaBackend
 from llmlab.backends.ollama_session import OllamaSession
 from llmlab.core.backend import (
+    ATTEMPT_HEADER,
     Answer,
     AttemptFailure,
     Backend,
@@ -23,6 +24,7 @@ from llmlab.core.backend import (
 from llmlab.core.messages import LLMRequest, Message
 from llmlab.core.settings import SettingsError
 from llmlab.core.vocabulary import FailureReason
+from llmlab.llms import LocalLLM
 from llmlab.server.recording import Exchange
 from llmlab.server.replay import ReplayServer
 from tests.ollama_replay import HELLO, KEY, LAST, answer, attempt, line, recorded, tags
@@ -266,6 +268,14 @@ def test_the_headers_ask_for_an_uncompressed_answer():
         headers = server.received[0].headers
     assert headers["accept-encoding"] == "identity"
     assert headers["content-type"] == "application/json"
+
+
+def test_every_attempt_says_which_call_and_attempt_it_is():
+    busy = answer(b'{"error":"server busy"}', status="503 Service Unavailable", headers=(("Retry-After", "0"),))
+    with ReplayServer([busy, answer(line("a"), LAST)]) as server, LocalLLM(base_url=server.url, model="m") as llm:
+        assert [llm.generate(HELLO).attempts for _ in range(2)] == [2, 2]
+        sent = [request.headers[ATTEMPT_HEADER] for request in server.received]
+    assert sent == ["0.1", "0.2", "1.1", "1.2"]
 
 
 # Which model
