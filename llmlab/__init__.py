@@ -14,7 +14,7 @@ The map; each package imports only from those above it:
       policy.py       ClientPolicy, with the table of defaults
       presets.py      preset("openai"), ...: real clients as policies, each number with its source
       events.py       AttemptEvent, CallEvent, and the catalogue of their columns
-      client.py       AsyncClient
+      client.py       AsyncClient; text_stream.py: its answers in pieces, AsyncLLMStream
     virtual_time/   the event loop whose clock jumps: run(main())
     sync.py         Client, the synchronous face of AsyncClient
     observers.py    events into files and into logging
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from llmlab.core.presets import preset, stack
     from llmlab.core.retry import Backoff, RetryPolicy
     from llmlab.core.settings import SettingsError
+    from llmlab.core.text_stream import AsyncLLMStream, LLMStream
     from llmlab.core.throttle import AdaptiveThrottle
     from llmlab.core.vocabulary import FailureReason, Fate, FinishReason
     from llmlab.experiments.arrivals import BurstyArrivals, ConstantArrivals, PoissonArrivals, TraceArrivals
@@ -127,6 +128,7 @@ _HOME = {
     "llmlab.core.presets": ("preset", "stack"),
     "llmlab.core.retry": ("Backoff", "RetryPolicy"),
     "llmlab.core.settings": ("SettingsError",),
+    "llmlab.core.text_stream": ("AsyncLLMStream", "LLMStream"),
     "llmlab.core.throttle": ("AdaptiveThrottle",),
     "llmlab.core.vocabulary": ("FailureReason", "Fate", "FinishReason"),
     "llmlab.experiments.arrivals": ("BurstyArrivals", "ConstantArrivals", "PoissonArrivals", "TraceArrivals"),
@@ -160,6 +162,7 @@ __all__ = [
     "AdaptiveThrottle",
     "Answer",
     "AsyncClient",
+    "AsyncLLMStream",
     "AsyncLocalLLM",
     "AsyncMockLLM",
     "AttemptEvent",
@@ -193,6 +196,7 @@ __all__ = [
     "LLMFailure",
     "LLMRequest",
     "LLMResponse",
+    "LLMStream",
     "Layer",
     "LinearRange",
     "LocalLLM",

@@ -16,6 +16,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from llmlab.core.client import AsyncClient
+from llmlab.core.text_stream import LLMStream
 from llmlab.virtual_time import VirtualLoop
 from llmlab.virtual_time.interrupts import interrupts_cancel_main, wait_for
 
@@ -228,6 +229,22 @@ class Client:
             KeyboardInterrupt: Ctrl-C; the attempt's connection is closed, and it is recorded as cancelled.
         """
         return self._runner().run(lambda: self._client.generate(request))
+
+    def stream(self, request: LLMRequest | str) -> LLMStream:
+        """Ask once, and read the text as it is written; then the stream has the `result`. See `AsyncClient.stream`.
+
+            with llm.stream("Tell me a story") as stream:
+                for piece in stream:
+                    print(piece, end="")
+            print(stream.result.ok)
+
+        Args:
+            request: what to ask, or just the prompt.
+
+        Raises:
+            TypeError: `request` is neither an `LLMRequest` nor a `str`.
+        """
+        return LLMStream(self._client.stream(request), self._runner().run)
 
     def generate_many(
         self, requests: Iterable[LLMRequest | str], *, concurrency: int | None = None

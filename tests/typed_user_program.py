@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from llmlab import (
     SLO,
     Answer,
+    AsyncLLMStream,
     AsyncMockLLM,
     AttemptFailure,
     AttemptKey,
@@ -26,6 +27,7 @@ from llmlab import (
     LLMFailure,
     LLMRequest,
     LLMResponse,
+    LLMStream,
     Lognormal,
     LogRange,
     MockBackend,
@@ -79,6 +81,21 @@ def said(result: LLMResponse | LLMFailure) -> str:
     return f"{result.reason}, {'may be tried again' if result.retryable else 'final'}"
 
 
+def told(pieces: LLMStream) -> str:
+    """Read a stream and tell how it ended."""
+    with pieces as stream:
+        text = "".join(piece.upper() for piece in stream)
+    return f"{text} {said(stream.result)}"
+
+
+async def told_async(llm: AsyncMockLLM) -> str:
+    """Read an async stream to its end."""
+    stream: AsyncLLMStream = llm.stream(LLMRequest(prompt="Tell me a story"))
+    text = "".join([piece async for piece in stream])
+    result = stream.result
+    return text if result.ok else result.partial_text
+
+
 async def many() -> list[str]:
     """Ask many at once."""
     llm = AsyncMockLLM(timeout_probability=0.2, max_retries=5, latency=0.5)
@@ -96,6 +113,10 @@ def main() -> list[str]:
     conversation = LLMRequest(messages=[{"role": "user", "content": "Where?"}], response_format=City, stop="END")
     city = MockLLM().generate(conversation).unwrap().parsed
     lines.append(f"{city.name}, {len(log)} attempt")
+    lines += [
+        told(MockLLM(text="Once upon a time").stream("Tell me a story")),
+        virtual_time.run(told_async(AsyncMockLLM())),
+    ]
     lines += virtual_time.run(many())
     base = Experiment(
         backend=WithFaults(MockBackend(latency=Empirical(values=[1, 2, 3])), timeout_probability=0.1),

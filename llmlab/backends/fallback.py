@@ -26,26 +26,29 @@ with when none has answered. Which reasons move on by default, and why:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from llmlab.backends.layer import Layer, LayerSession
+from llmlab.backends.layer import Layer
 from llmlab.backends.per_loop import PerLoop
-from llmlab.core.backend import Answer, AttemptFailure
+from llmlab.core.backend import AttemptFailure
 from llmlab.core.chance import derived
 from llmlab.core.client import AsyncClient
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.retry import RetryPolicy
 from llmlab.core.settings import Settings
+from llmlab.core.streams import StreamedAttempt
 from llmlab.core.vocabulary import RETRYABLE, FailureReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmlab.core.backend import AttemptKey, Backend, Outcome, Timeouts
+    from llmlab.core.backend import AttemptKey, AttemptStream, Backend, Outcome, Timeouts
     from llmlab.core.events import Observer
+    from llmlab.core.inner_client import InnerClient
     from llmlab.core.messages import LLMRequest
+    from llmlab.core.streams import Steps
 
 MOVES_ON: frozenset[FailureReason] = RETRYABLE | {
     FailureReason.CONTEXT_LENGTH_EXCEEDED,
@@ -62,7 +65,7 @@ ONE_TRY = ClientPolicy(retry=RetryPolicy(max_retries=0), attempt_timeout=10.0, t
 within the 30 s that an attempt of the client outside may take by default."""
 
 
-def falls_back(outcome: Outcome, on: frozenset[FailureReason]) -> bool:
+def falls_back(outcome: Outcome, on: frozenset[FailureReason]) -> TypeGuard[AttemptFailure]:
     """Whether the next target is asked after this outcome."""
     return isinstance(outcome, AttemptFailure) and outcome.reason in on
 
@@ -177,6 +180,10 @@ class Fallback(Settings):
         """Ask the targets in order until one answers."""
         return await self.session().attempt(request, timeouts=timeouts, key=key)
 
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Ask the targets in order until one begins to answer."""
+        return self.session().stream(request, timeouts=timeouts, key=key)
+
 
 class FallbackSession:
     """A `Fallback` at work on one event loop."""
@@ -184,10 +191,7 @@ class FallbackSession:
     def __init__(self, settings: Fallback, loop: asyncio.AbstractEventLoop) -> None:
         self._on = settings.on
         self._loop = loop
-        self._targets = [
-            (target.name, LayerSession(target) if isinstance(target, AsyncClient) else target.session())
-            for target in settings.targets
-        ]
+        self._targets: list[tuple[str, InnerClient]] = [(target.name, target.session()) for target in settings.targets]
 
     @property
     def view(self) -> Any:
@@ -203,19 +207,43 @@ class FallbackSession:
             asked = self._loop.time()
             # Numbered by the target's place, or all targets would meet the same weather: then none is of any help.
             outcome = await target.serve(request, derived(key.call, key.attempt, place), key)
-            if isinstance(outcome, Answer):
-                first_token = outcome.time_to_first_token
-                return (
-                    outcome
-                    if first_token is None
-                    else outcome._replace(time_to_first_token=asked - began + first_token)
-                )
             if not falls_back(outcome, self._on):
-                return outcome
+                return _later(outcome, asked - began)
             failures.append((name, outcome))
         return of_all(failures)
+
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Ask the targets in order until one begins to answer; the text is then its own, whatever becomes of it."""
+        del timeouts
+        return StreamedAttempt(self._steps(request, key))
+
+    async def _steps(self, request: LLMRequest, key: AttemptKey) -> Steps:
+        failures: list[tuple[str, AttemptFailure]] = []
+        began = self._loop.time()
+        for place, (name, target) in enumerate(self._targets):
+            asked, spoke = self._loop.time(), False
+            stream = target.serve_stream(request, derived(key.call, key.attempt, place), key)
+            try:
+                async for piece in stream:
+                    spoke = True
+                    yield piece
+            finally:
+                await stream.aclose()
+            outcome = stream.outcome
+            if spoke or not falls_back(outcome, self._on):
+                yield _later(outcome, asked - began)
+                return
+            failures.append((name, outcome))
+        yield of_all(failures)
 
     async def aclose(self) -> None:
         """Close the targets."""
         for _, target in self._targets:
             await target.aclose()
+
+
+def _later(outcome: Outcome, by: float) -> Outcome:
+    """Return an outcome whose time to first token counts from so many seconds earlier."""
+    if isinstance(outcome, AttemptFailure) or outcome.time_to_first_token is None:
+        return outcome
+    return outcome._replace(time_to_first_token=by + outcome.time_to_first_token)

@@ -55,10 +55,7 @@ def met(
     first_byte = inf if timeouts.first_byte is None else timeouts.first_byte
     if when.first_token > first_byte:
         return no_first_byte(timeouts), first_byte
-    if fault is FaultKind.SLOW_DRIP:
-        factor = faults.slow_drip_factor
-        end = when.first_token + (when.end - when.first_token) * factor
-        when = Timing(when.first_token, end, when.gap * factor)
+    when = slowed(fault, when, faults)
     patience = inf if timeouts.between_chunks is None else timeouts.between_chunks
     stands_still = when.first_token + patience
     if fault is FaultKind.STALL:
@@ -70,6 +67,15 @@ def met(
     if fault is None:
         return answer, ends
     return _BROKEN.get(fault) or spoilt(fault, request, answer), ends
+
+
+def slowed(fault: FaultKind | None, when: Timing, faults: Faults) -> Timing:
+    """Return the timing of an answer under this fault: that of a slow drip is slower, any other fault leaves it."""
+    if fault is not FaultKind.SLOW_DRIP:
+        return when
+    factor = faults.slow_drip_factor
+    end = when.first_token + (when.end - when.first_token) * factor
+    return Timing(when.first_token, end, when.gap * factor)
 
 
 def met_nothing(fault: FaultKind, timeouts: Timeouts, faults: Faults) -> tuple[AttemptFailure, float | None]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PrivateAttr, SkipValidation
 
 from llmlab.backends.per_loop import PerLoop
-from llmlab.core.chance import derived
 from llmlab.core.client import AsyncClient, unlike
+from llmlab.core.inner_client import InnerClient
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import Settings
 from llmlab.core.state import ClientState
@@ -22,7 +22,7 @@ from llmlab.core.state import ClientState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmlab.core.backend import AttemptKey, Backend, Outcome, Timeouts
+    from llmlab.core.backend import AttemptKey, AttemptStream, Backend, Outcome, Timeouts
     from llmlab.core.events import Observer
     from llmlab.core.messages import LLMRequest
 
@@ -52,7 +52,7 @@ class Layer(Settings):
     """Fixes its jitter; `None` takes one from the operating system. An experiment sets it."""
 
     _states: PerLoop[ClientState] = PrivateAttr(default_factory=PerLoop)
-    _sessions: PerLoop[LayerSession] = PrivateAttr(default_factory=PerLoop)
+    _sessions: PerLoop[InnerClient] = PrivateAttr(default_factory=PerLoop)
     _observers: tuple[Observer, ...] = PrivateAttr(default=())
     _above: tuple[str, ...] = PrivateAttr(default=())
 
@@ -92,12 +92,12 @@ class Layer(Settings):
         layer._sessions, layer._observers, layer._above = PerLoop(), tuple(observers), tuple(above)
         return layer
 
-    def session(self) -> LayerSession:
+    def session(self) -> InnerClient:
         """Return what answers on the running event loop."""
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
-            session = self._sessions.put(loop, LayerSession(self._client(loop), self.model))
+            session = self._sessions.put(loop, InnerClient(self._client(loop), self.model))
         return session
 
     def _client(self, loop: asyncio.AbstractEventLoop) -> AsyncClient:
@@ -109,36 +109,6 @@ class Layer(Settings):
         """Make one call; its result is the outcome of the attempt outside."""
         return await self.session().attempt(request, timeouts=timeouts, key=key)
 
-
-class LayerSession:
-    """A layer at work on one event loop: a client, and the model that it asks for."""
-
-    def __init__(self, client: AsyncClient, model: str | None = None) -> None:
-        self.client = client
-        self._model = model
-        self._asked: tuple[LLMRequest, LLMRequest] | None = None  # a request, and what was made of it
-
-    @property
-    def view(self) -> Any:
-        """The simulated server's own view, where the backend behind has one; else `None`."""
-        return self.client.view
-
-    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
-        """Make one call; its result is the outcome of the attempt outside."""
-        del timeouts  # the client outside has its own, and this one too
-        return await self.serve(request, derived(key.call, key.attempt), key)
-
-    async def serve(self, request: LLMRequest, number: int, parent: AttemptKey) -> Outcome:
-        """Make the call of this number for the attempt outside."""
-        return await self.client.serve(self._with_model(request), number, parent)
-
-    def _with_model(self, request: LLMRequest) -> LLMRequest:
-        if self._model is None:
-            return request
-        if self._asked is None or self._asked[0] is not request:  # a workload asks the same ones again and again
-            self._asked = request, request.model_copy(update={"model": self._model})
-        return self._asked[1]
-
-    async def aclose(self) -> None:
-        """Close the backend behind."""
-        await self.client.aclose()
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Make one streamed call; its text and its result are those of the attempt outside."""
+        return self.session().stream(request, timeouts=timeouts, key=key)

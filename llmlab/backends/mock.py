@@ -16,23 +16,28 @@ from pydantic import Field, PrivateAttr, SkipValidation, WithJsonSchema, model_v
 
 from llmlab.backends.distributions import Distribution, Lognormal
 from llmlab.backends.fault_effects import met, met_nothing, timing
-from llmlab.backends.faults import FAULT_SHORTHANDS, SPOILS_THE_ANSWER, FaultKind, Faults
+from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.schema_example import schema_example
 from llmlab.backends.script import ANSWER, Entry
 from llmlab.backends.served_mock import ServedMock
 from llmlab.backends.server_model import ServerModel
+from llmlab.backends.token_stream import coming
+from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, two_uniforms
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings, SettingsError
+from llmlab.core.streams import StreamedAttempt
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from llmlab.core.backend import AttemptKey, Outcome, Timeouts
+    from llmlab.backends.token_stream import Piece
+    from llmlab.core.backend import AttemptKey, AttemptStream, Outcome, Timeouts
     from llmlab.core.messages import LLMRequest
+    from llmlab.core.streams import Steps
 
 _SERVER = Purpose.SERVER  # 3.11 looks an enumeration's member up in Python each time, a module's name not
 _STOP = FinishReason.STOP
@@ -181,6 +186,35 @@ class MockServer:
         if fault is not None or latency > self._patience:
             return self._disturbed(fault, request, timeouts, latency, u_latency)
         return self._answer(request, latency), latency
+
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Answer one attempt a token at a time; it begins with the first piece asked for."""
+        return StreamedAttempt(self._steps(request, timeouts, key))
+
+    async def _steps(self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> Steps:
+        began = self._loop.time()
+        outcome, after = self._coming(request, timeouts, key)
+        for piece in self._written(request, key, outcome, after):
+            await wait_until(self._loop, began + piece.after)
+            yield piece.text
+        await wait_until(self._loop, began + after)
+        yield outcome
+
+    def _written(self, request: LLMRequest, key: AttemptKey, outcome: Outcome, after: float) -> Iterable[Piece]:
+        """Return the pieces of text that come of an attempt until it ends so."""
+        u_fault, u_latency = two_uniforms(self._seed, key.call, key.attempt, _SERVER)
+        entry = self._script[key.attempt - 1] if key.attempt <= len(self._script) else None
+        if isinstance(entry, AttemptFailure):
+            return ()
+        fault = None if self._fault is None else self._fault(u_fault)
+        if entry is not None:
+            fault = FaultKind(entry) if entry in FAULTS else None
+        if fault is not None and fault not in SPOILS_THE_ANSWER:
+            return ()
+        latency = self._latency(u_latency)
+        answer = entry if isinstance(entry, Answer) else self._answer(request, latency)
+        when = timing(latency * self._first_token_share, latency, answer.usage.output_tokens)
+        return coming(answer, when, outcome, after, fault=fault, faults=self.settings.faults)
 
     def _learn(self, timeouts: Timeouts) -> None:
         """Note up to which latency no phase can outlast its bound, however few tokens there are."""

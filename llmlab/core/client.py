@@ -12,26 +12,33 @@ import asyncio
 import copy
 import itertools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab.core import chance
 from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, session_of
 from llmlab.core.batch import Batch
 from llmlab.core.emitter import Emitter, RaceEmitter
 from llmlab.core.flow import Flow
+from llmlab.core.inner_client import InnerClient
 from llmlab.core.messages import LLMRequest, to_request
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.state import ClientState
+from llmlab.core.stream_flow import StreamFlow
+from llmlab.core.streams import StreamedAttempt
+from llmlab.core.text_stream import AsyncLLMStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
-    from llmlab.core.backend import AttemptKey, Backend, Outcome, Timeouts
+    from llmlab.core.backend import AttemptKey, AttemptStream, Backend, Outcome, Timeouts
     from llmlab.core.events import Observer
+    from llmlab.core.ledger import Ledger
     from llmlab.core.messages import LLMFailure, LLMResponse
+    from llmlab.core.streams import Steps
 
+F = TypeVar("F", bound=Flow)
 
 OUTERMOST = "client"
 """The name in events of a client that was given none: no client inside it has the same."""
@@ -80,6 +87,8 @@ class AsyncClient:
         self._above: tuple[str, ...] = ()
         self._numbers = itertools.count()
         self._flow: Flow | None = None
+        self._streams: StreamFlow | None = None
+        self._inner: InnerClient | None = None
 
     @property
     def name(self) -> str:
@@ -106,24 +115,36 @@ class AsyncClient:
         if self._flow is not None and self._flow.loop is loop and self.state.loop is loop:
             return self._flow
         self.state.bind(loop)
-        if self._flow is not None:
-            self._flow.close()
+        for flow in (self._flow, self._streams):
+            if flow is not None:
+                flow.close()
         backend, observers = self.backend, self._emitter.observers
         if observers and isinstance(backend, LayeredBackend):
             backend = backend.observed_by(observers, (*self._above, self.layer))
         guard = self.state.guard
         hedges = guard is not None and guard.hedge_delay is not None
-        self._flow = Flow(
+        self._streams = None
+        self._flow = self._at_work(Flow, loop, session_of(backend), RaceEmitter(observers) if hedges else self._emitter)
+        return self._flow
+
+    def _stream_flow(self) -> StreamFlow:
+        """Return the flow of streamed calls on the running event loop."""
+        flow = self.flow()
+        if self._streams is None:
+            self._streams = self._at_work(StreamFlow, flow.loop, flow.backend, self._emitter)
+        return self._streams
+
+    def _at_work(self, kind: type[F], loop: asyncio.AbstractEventLoop, session: Backend, emitter: Emitter) -> F:
+        return kind(
             loop=loop,
-            backend=session_of(backend),
-            backend_name=str(getattr(backend, "name", type(backend).__name__)),
+            backend=session,
+            backend_name=str(getattr(self.backend, "name", type(self.backend).__name__)),
             policy=self.policy,
             state=self.state,
-            emitter=RaceEmitter(observers) if hedges else self._emitter,
+            emitter=emitter,
             seed=self.seed,
             layer=self.layer,
         )
-        return self._flow
 
     async def generate(self, request: LLMRequest | str) -> LLMResponse | LLMFailure:
         """Ask once, with all the policy's patience, and return an answer or a failure.
@@ -136,6 +157,30 @@ class AsyncClient:
             asyncio.CancelledError: the caller cancelled; the attempt is closed and recorded as cancelled.
         """
         return (await self.flow().call(to_request(request), next(self._numbers))).result()
+
+    def stream(self, request: LLMRequest | str) -> AsyncLLMStream:
+        """Ask once, like `generate`, and read the text as it is written; then the stream has the `result`.
+
+            async with llm.stream("Tell me a story") as stream:
+                async for piece in stream:
+                    print(piece, end="")
+            print(stream.result.ok)
+
+        It is the same call: the same limits, deadlines, retries and events. A failure before the first piece was
+        handed out is retried; after it the call ends, for a second attempt would tell another story. What is checked of
+        the whole text (`response_format`, a blank answer) is known only at the end, so the result may be a failure
+        although all of the text was handed out. `attempt_timeout` bounds the whole answer, `timeouts.first_byte` and
+        `timeouts.between_chunks` the server's silence. Text is read as fast as the server sends it and kept for a
+        slower reader, whose time counts nowhere. A stream is not hedged. A backend that cannot stream gives one piece.
+
+        Args:
+            request: what to ask, or just the prompt.
+
+        Raises:
+            TypeError: `request` is neither an `LLMRequest` nor a `str`.
+        """
+        asked = to_request(request)
+        return AsyncLLMStream(lambda: self._stream_flow().begin(asked, self._numbers.__next__))
 
     def generate_many(self, requests: Iterable[LLMRequest | str], *, concurrency: int | None = None) -> Batch:
         """Ask many; `await` gives all results in order, `async for` gives each as it is completed.
@@ -168,40 +213,53 @@ class AsyncClient:
 
     async def serve(self, request: LLMRequest, number: int, parent: AttemptKey) -> Outcome:
         """Make one call of this number for another client's attempt, and return it as the outcome of that attempt."""
-        ledger = await self.flow().call(request, number, parent=parent)
-        result = ledger.result()
-        if result.ok:
-            first_token = result.time_to_first_token
-            if first_token is not None:  # from the outer attempt's start, so what went before in here counts too
-                first_token += ledger.attempt_started - ledger.started
-            return Answer(result.text, result.model, result.usage, result.finish_reason, first_token)
-        return AttemptFailure(
-            result.reason, result.message, result.status_code, result.retry_after, result.cause, result.retryable
-        )
+        return _as_outcome(await self.flow().call(request, number, parent=parent))
+
+    def serve_stream(self, request: LLMRequest, number: int, parent: AttemptKey) -> AttemptStream:
+        """Make one streamed call of this number for another client's attempt."""
+        return StreamedAttempt(self._served(request, number, parent))
+
+    async def _served(self, request: LLMRequest, number: int, parent: AttemptKey) -> Steps:
+        call = self._stream_flow().begin(request, lambda: number, parent=parent)
+        async with AsyncLLMStream(lambda: call) as stream:
+            async for piece in stream:
+                yield piece
+        yield _as_outcome(call.task.result())
+
+    def session(self) -> InnerClient:
+        """Return what answers another client's attempts."""
+        if self._inner is None:
+            self._inner = InnerClient(self)
+        return self._inner
 
     def observed_by(self, observers: Sequence[Observer], above: Sequence[str]) -> Self:
         """Return this client, limits shared, as a layer of the client outside whose observers these are."""
         layer = copy.copy(self)
         own = self._emitter.observers
         layer._emitter = Emitter([*own, *(one for one in observers if all(one is not other for other in own))])
-        layer._above, layer._flow = tuple(above), None
+        layer._above, layer._flow, layer._streams, layer._inner = tuple(above), None, None, None
         layer.layer = unlike(self.layer, above)
         return layer
 
     def over(self, backend: Backend, seed: int) -> Self:
         """Return this client, limits shared, over another backend and with another seed."""
         client = copy.copy(self)
-        client.backend, client.seed, client._flow = backend, seed, None
+        client.backend, client.seed = backend, seed
+        client._flow, client._streams, client._inner = None, None, None
         return client
 
     async def aclose(self) -> None:
-        """Close the backend's connections on this event loop. The client may be used again and then opens new ones."""
+        """End streams and close the backend's connections on this event loop; used again, the client opens new ones."""
         flow, self._flow = self._flow, None
+        streams, self._streams = self._streams, None
         if flow is None:
             return
         flow.close()
+        here = flow.loop is asyncio.get_running_loop()
+        if streams is not None and here:
+            await streams.aclose()
         close: Any = getattr(flow.backend, "aclose", None)
-        if close is not None and flow.loop is asyncio.get_running_loop():
+        if close is not None and here:
             await close()
 
     async def __aenter__(self) -> Self:
@@ -214,6 +272,19 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.backend!r}, {self.policy!r})"
+
+
+def _as_outcome(ledger: Ledger) -> Outcome:
+    """Return a call as the outcome of the attempt outside that it served."""
+    result = ledger.result()
+    if result.ok:
+        first_token = result.time_to_first_token
+        if first_token is not None:  # from the outer attempt's start, so what went before in here counts too
+            first_token += ledger.attempt_started - ledger.started
+        return Answer(result.text, result.model, result.usage, result.finish_reason, first_token)
+    return AttemptFailure(
+        result.reason, result.message, result.status_code, result.retry_after, result.cause, result.retryable
+    )
 
 
 def _check(name: str, value: object, wanted: type) -> None:

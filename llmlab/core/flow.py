@@ -48,6 +48,9 @@ _new = tuple.__new__  # makes a named tuple without its Python-level constructor
 class Flow:
     """The calls of one client on one event loop, with everything they need resolved once."""
 
+    hedges = True
+    """Whether attempts may run beside each other, where the policy says so."""
+
     def __init__(
         self,
         *,

@@ -37,6 +37,7 @@ class MakesAttempts(Protocol):
     loop: AbstractEventLoop
     gate: Gate | None
     seed: int
+    hedges: bool
 
     async def attempt(self, ledger: Ledger) -> float:
         """Make one attempt and return the wait before the next."""
@@ -78,7 +79,7 @@ class GuardedAttempts:
             return self._turned_away(ledger, refused)
         ledger.retried = None if ledger.last is None else ledger.last.reason
         began = ledger.now
-        delay = None if guard.hedge_delay is None else guard.hedge_delay.current()
+        delay = None if guard.hedge_delay is None or not self._flow.hedges else guard.hedge_delay.current()
         wait = await (self._flow.attempt(ledger) if delay is None else self._race(ledger, delay))
         if self._events is not None:
             self._events.release(ledger.number, wait, ledger.backoff_source)

@@ -240,6 +240,7 @@ class LLMFailure:
         status_code: the last HTTP status that a server sent, or `None`.
         retry_after: the wait that the server asked for with its last refusal, in seconds, or `None`.
         last_reason: what the last attempt met, where the client itself ended the call; else the same as `reason`.
+        partial_text: what a streamed call had handed out before it failed; no repr shows it.
         cause: the exception under it, where there was one.
         call: the call's number, as in the events.
     """
@@ -253,6 +254,7 @@ class LLMFailure:
     status_code: int | None = None
     retry_after: float | None = None
     last_reason: FailureReason | None = None
+    partial_text: str = field(default="", repr=False)
     cause: BaseException | None = field(default=None, repr=False, compare=False)
     call: int = 0
 
@@ -273,6 +275,8 @@ class LLMFailure:
         rows = {"message": self.message, "retryable": "yes" if self.retryable else "no", "fate": self.fate}
         if self.status_code is not None:
             rows["status"] = str(self.status_code)
+        if self.partial_text:
+            rows["handed out"] = _count(len(self.partial_text), "character")
         return _as_html(f"{self.reason} after {self.latency:.2f} s, {_count(self.attempts, 'attempt')}", rows)
 
 

@@ -134,8 +134,8 @@ REASONS: dict[FailureReason, ReasonMeaning] = {
 }
 """Every reason with its meaning, whether it is retryable, and the fates it can come with.
 
-A retryable reason of the wire ends a call with `retries_exhausted`; where the policy's `retry_on` leaves it out, with
-`not_retryable`."""
+A retryable reason of the wire ends a call with `retries_exhausted`; where the policy's `retry_on` leaves it out, or
+text of a stream had been handed out, with `not_retryable`."""
 
 RETRYABLE: frozenset[FailureReason] = frozenset(reason for reason, row in REASONS.items() if row.retryable)
 """The reasons for which the same request may succeed later."""
