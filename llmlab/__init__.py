@@ -32,7 +32,6 @@ The map; each package imports only from those above it:
       storm_map.py    which loads and retries outlive an outage
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
       reading.py      a result in one sentence
-      counterfactual.py  yesterday's events under another policy
       tune.py         a search for the settings that keep an SLO
     exports/        a policy as settings for other clients (openai, anthropic, litellm, tenacity); as_code
     plots/          data frames into charts
@@ -59,8 +58,6 @@ if TYPE_CHECKING:
     from llmlab.backends.layer import Layer
     from llmlab.backends.mock import MockBackend
     from llmlab.backends.ollama import OllamaBackend
-    from llmlab.backends.ollama_description import ServerDescription
-    from llmlab.backends.ollama_inquiry import WarmUp
     from llmlab.backends.replay import ReplayBackend
     from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
@@ -84,7 +81,6 @@ if TYPE_CHECKING:
     from llmlab.experiments.arrivals import BurstyArrivals, ConstantArrivals, PoissonArrivals, TraceArrivals
     from llmlab.experiments.axes import LinearRange, LogRange, Values
     from llmlab.experiments.conditions import Condition
-    from llmlab.experiments.counterfactual import counterfactual
     from llmlab.experiments.experiment import Experiment
     from llmlab.experiments.precision import Precision
     from llmlab.experiments.procedure import Procedure
@@ -115,8 +111,6 @@ _HOME = {
     "llmlab.backends.layer": ("Layer",),
     "llmlab.backends.mock": ("MockBackend",),
     "llmlab.backends.ollama": ("OllamaBackend",),
-    "llmlab.backends.ollama_description": ("ServerDescription",),
-    "llmlab.backends.ollama_inquiry": ("WarmUp",),
     "llmlab.backends.replay": ("ReplayBackend",),
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
@@ -140,7 +134,6 @@ _HOME = {
     "llmlab.experiments.arrivals": ("BurstyArrivals", "ConstantArrivals", "PoissonArrivals", "TraceArrivals"),
     "llmlab.experiments.axes": ("LinearRange", "LogRange", "Values"),
     "llmlab.experiments.conditions": ("Condition",),
-    "llmlab.experiments.counterfactual": ("counterfactual",),
     "llmlab.experiments.experiment": ("Experiment",),
     "llmlab.experiments.precision": ("Precision",),
     "llmlab.experiments.procedure": ("Procedure",),
@@ -230,7 +223,6 @@ __all__ = [
     "RetryPolicy",
     "SLO",
     "Samples",
-    "ServerDescription",
     "ServerModel",
     "SettingsError",
     "Sweep",
@@ -240,11 +232,9 @@ __all__ = [
     "Uniform",
     "Usage",
     "Values",
-    "WarmUp",
     "Window",
     "WithFaults",
     "as_code",
-    "counterfactual",
     "export_policy",
     "preset",
     "prompts",

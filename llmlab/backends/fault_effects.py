@@ -60,8 +60,7 @@ def met(
     stands_still = when.first_token + patience
     if fault is FaultKind.STALL:
         return stalled(timeouts), stands_still
-    half_way = (when.first_token + when.end) / 2
-    ends = half_way if fault in _HALF_WAY else when.end
+    ends = breaks_at(fault, when)
     if when.gap > patience and stands_still < ends:
         return stalled(timeouts), stands_still
     if fault is None:
@@ -76,6 +75,13 @@ def slowed(fault: FaultKind | None, when: Timing, faults: Faults) -> Timing:
     factor = faults.slow_drip_factor
     end = when.first_token + (when.end - when.first_token) * factor
     return Timing(when.first_token, end, when.gap * factor)
+
+
+def breaks_at(fault: FaultKind | None, when: Timing) -> float:
+    """Return when an answer ends that this fault breaks; with any other fault, and with none, its own end."""
+    if fault in _HALF_WAY:
+        return (when.first_token + when.end) / 2
+    return when.first_token if fault is FaultKind.WRONG_CONTENT_TYPE else when.end
 
 
 def met_nothing(fault: FaultKind, timeouts: Timeouts, faults: Faults) -> tuple[AttemptFailure, float | None]:
@@ -107,12 +113,22 @@ def _no_connection(timeouts: Timeouts) -> AttemptFailure:
     return AttemptFailure(FailureReason.CONNECTION_FAILED, message)
 
 
-_HALF_WAY = (FaultKind.CUT, FaultKind.ERROR_IN_STREAM)
+_HALF_WAY = (
+    FaultKind.CUT,
+    FaultKind.ERROR_IN_STREAM,
+    FaultKind.INVALID_UTF8,
+    FaultKind.MALFORMED_CHUNK,
+    FaultKind.HUGE_LINE,
+)
 _BROKEN = {
     kind: AttemptFailure(FAULTS[kind].reason, f"injected fault: {said}", 200)
     for kind, said in {
         FaultKind.CUT: "the connection broke before the answer was complete",
         FaultKind.ERROR_IN_STREAM: "the server reported an error inside its answer",
         FaultKind.NO_END_MARKER: "the stream ended without its end marker",
+        FaultKind.WRONG_CONTENT_TYPE: "the answer is a web page",
+        FaultKind.INVALID_UTF8: "the answer is not UTF-8",
+        FaultKind.MALFORMED_CHUNK: "a piece of the answer is not JSON",
+        FaultKind.HUGE_LINE: "a line of the answer is too long",
     }.items()
 }

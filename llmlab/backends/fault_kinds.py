@@ -14,7 +14,7 @@ from llmlab.core.vocabulary import FailureReason
 
 
 class FaultKind(StrEnum):
-    """What goes wrong; the order is the one in which the draw is divided up."""
+    """What goes wrong; the order is the one in which the draw is divided up, so new kinds come last."""
 
     TIMEOUT = "timeout"
     CONNECTION_ERROR = "connection_error"
@@ -35,6 +35,11 @@ class FaultKind(StrEnum):
     INVALID_JSON = "invalid_json"
     WRONG_SCHEMA = "wrong_schema"
     REFUSAL = "refusal"
+    RESET = "reset"
+    WRONG_CONTENT_TYPE = "wrong_content_type"
+    INVALID_UTF8 = "invalid_utf8"
+    MALFORMED_CHUNK = "malformed_chunk"
+    HUGE_LINE = "huge_line"
 
 
 Place = Literal["connection", "refusal", "stream", "text"]
@@ -106,6 +111,15 @@ FAULTS: dict[FaultKind, FaultMeaning] = {
         "valid JSON of another shape than was asked for", "text", _R.MALFORMED_OUTPUT, otherwise=_JSON_ONLY
     ),
     _K.REFUSAL: FaultMeaning("a content filter withholds the text", "text", _R.REFUSED),
+    _K.RESET: FaultMeaning("the connection is reset instead of an answer", "connection", _R.CONNECTION_LOST),
+    _K.WRONG_CONTENT_TYPE: FaultMeaning(
+        "200, and a web page instead of the answer", "stream", _R.MALFORMED_RESPONSE, 200
+    ),
+    _K.INVALID_UTF8: FaultMeaning("200, and half-way bytes that are not UTF-8", "stream", _R.MALFORMED_RESPONSE, 200),
+    _K.MALFORMED_CHUNK: FaultMeaning(
+        "200, and half-way a piece that is not JSON", "stream", _R.MALFORMED_RESPONSE, 200
+    ),
+    _K.HUGE_LINE: FaultMeaning("200, and half-way a line of over 16 MiB", "stream", _R.MALFORMED_RESPONSE, 200),
 }
 """Every kind with its meaning and what a client meets."""
 

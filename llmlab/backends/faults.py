@@ -17,7 +17,7 @@ from llmlab.backends.fault_kinds import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANS
 from llmlab.backends.fault_schedule import Kind, Scheduled, Weather, as_schedule
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.checks import unusable
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, SettingsError
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ __all__ = [
     "faults_table",
     "refused",
     "spoilt",
+    "with_fault_shorthands",
+    "with_spoilt_text",
 ]
 
 
@@ -71,6 +73,11 @@ class Faults(Settings):
     invalid_json: float = _probability(FaultKind.INVALID_JSON)
     wrong_schema: float = _probability(FaultKind.WRONG_SCHEMA)
     refusal: float = _probability(FaultKind.REFUSAL)
+    reset: float = _probability(FaultKind.RESET)
+    wrong_content_type: float = _probability(FaultKind.WRONG_CONTENT_TYPE)
+    invalid_utf8: float = _probability(FaultKind.INVALID_UTF8)
+    malformed_chunk: float = _probability(FaultKind.MALFORMED_CHUNK)
+    huge_line: float = _probability(FaultKind.HUGE_LINE)
     schedule: Annotated[
         tuple[Scheduled, ...], BeforeValidator(as_schedule, json_schema_input_type=tuple[Scheduled, ...] | Scheduled)
     ] = ()
@@ -129,6 +136,7 @@ _WORDS = {
     FaultKind.SERVER_ERROR: "internal server error",
     FaultKind.BAD_GATEWAY: "bad gateway",
     FaultKind.GATEWAY_TIMEOUT: "gateway timeout",
+    FaultKind.RESET: "connection reset",
 }
 _REFUSALS = {
     kind: AttemptFailure(FAULTS[kind].reason, f"injected fault: {said}", FAULTS[kind].status_code)
@@ -140,7 +148,7 @@ def refused(kind: FaultKind, faults: Faults | float | None = None) -> AttemptFai
     """Return what an attempt meets that this fault refuses.
 
     Args:
-        kind: a refusal or `connection_error`.
+        kind: a refusal, `connection_error` or `reset`.
         faults: which refusals bring a Retry-After; a number stands for `Faults(retry_after=number)`.
     """
     failure = _REFUSALS[kind]
@@ -151,10 +159,17 @@ def refused(kind: FaultKind, faults: Faults | float | None = None) -> AttemptFai
 
 
 def spoilt(kind: FaultKind, request: LLMRequest, answer: Answer) -> Answer | AttemptFailure:
-    """Return an answer as this fault of its text leaves it; another kind of fault leaves it as it is.
+    """Return an answer as a client meets it that this fault of its text befell, where it is one.
 
     Malformed text can only be told by a `response_format`; where the request has none, it is reported as what it is.
     """
+    if kind is FaultKind.MALFORMED and request.response_format is None:
+        return AttemptFailure(FailureReason.MALFORMED_OUTPUT, "injected fault: the text is not what was asked for")
+    return with_spoilt_text(kind, request, answer)
+
+
+def with_spoilt_text(kind: FaultKind, request: LLMRequest, answer: Answer) -> Answer:
+    """Return an answer as this fault of its text leaves it; another kind of fault leaves it as it is."""
     half = answer.text[: len(answer.text) // 2]
     match kind:
         case FaultKind.EMPTY:
@@ -163,8 +178,6 @@ def spoilt(kind: FaultKind, request: LLMRequest, answer: Answer) -> Answer | Att
             return answer._replace(text=half or "...", finish_reason=FinishReason.LENGTH)
         case FaultKind.REFUSAL:
             return answer._replace(text="", finish_reason=FinishReason.CONTENT_FILTER)
-        case FaultKind.MALFORMED if request.response_format is None:
-            return AttemptFailure(FailureReason.MALFORMED_OUTPUT, "injected fault: the text is not what was asked for")
         case FaultKind.MALFORMED:
             return answer._replace(text=half + "\x00}{")
         case FaultKind.INVALID_JSON if request.response_format is not None:
@@ -180,3 +193,31 @@ def _of_another_shape(request: LLMRequest, answer: Answer) -> str:
         if unusable(request, answer._replace(text=text))[0] is not None:
             return text
     return answer.text
+
+
+def with_fault_shorthands(data: Any) -> Any:
+    """Fold `timeout_probability` and its like into `faults`; where both name the same fault, the shorthand wins."""
+    if not isinstance(data, dict):
+        return data
+    given = {FAULT_SHORTHANDS[name]: value for name, value in data.items() if name in FAULT_SHORTHANDS}
+    if not given:
+        return data
+    rest = {name: value for name, value in data.items() if name not in FAULT_SHORTHANDS}
+    faults = rest.get("faults", Faults())
+    if isinstance(faults, dict):
+        faults = Faults(**faults)
+    if not isinstance(faults, Faults):
+        raise SettingsError(f"faults must be a Faults or a dict, got a {type(faults).__name__}")
+    for name, value in data.items():
+        if name in FAULT_SHORTHANDS:
+            _check_shorthand(name, value)
+    return {**rest, "faults": faults.replace(**given)}
+
+
+def _check_shorthand(name: str, value: Any) -> None:
+    """Refuse a wrong probability under the name by which it was given."""
+    kind = FAULT_SHORTHANDS[name]
+    try:
+        Faults(**{kind: value})
+    except SettingsError as error:
+        raise SettingsError(name + str(error).removeprefix(kind)) from None

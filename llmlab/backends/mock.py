@@ -16,18 +16,25 @@ from pydantic import Field, PrivateAttr, SkipValidation, WithJsonSchema, model_v
 
 from llmlab.backends.distributions import Distribution, Lognormal
 from llmlab.backends.fault_effects import met, met_nothing, timing
-from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults
+from llmlab.backends.faults import (
+    FAULT_SHORTHANDS,
+    SPOILS_THE_ANSWER,
+    FaultKind,
+    Faults,
+    with_fault_shorthands,
+)
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.schema_example import schema_example
 from llmlab.backends.script import ANSWER, Entry
 from llmlab.backends.served_mock import ServedMock
 from llmlab.backends.server_model import ServerModel
 from llmlab.backends.token_stream import coming
+from llmlab.backends.visit import ForeseenVisit, Instead, instead
 from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, two_uniforms
 from llmlab.core.messages import Usage
-from llmlab.core.settings import Settings, SettingsError
+from llmlab.core.settings import Settings
 from llmlab.core.streams import StreamedAttempt
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from llmlab.backends.token_stream import Piece
+    from llmlab.backends.visit import Visit
     from llmlab.core.backend import AttemptKey, AttemptStream, Outcome, Timeouts
     from llmlab.core.messages import LLMRequest
     from llmlab.core.streams import Steps
@@ -167,17 +175,10 @@ class MockServer:
 
     def _coming(self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> tuple[Outcome, float]:
         """Return what comes of an attempt, and after how many seconds."""
-        call, number = key
-        u_fault, u_latency = two_uniforms(self._seed, call, number, _SERVER)
-        draw, latency_at = self._fault, self._latency  # a bound function is called quicker by a name of its own
-        fault = None if draw is None else draw(u_fault)
-        if self._script and number <= len(self._script):
-            entry = self._script[number - 1]
-            if isinstance(entry, AttemptFailure):
-                return entry, self._refusal_latency(u_latency)
-            if isinstance(entry, Answer):
-                return entry, latency_at(u_latency)
-            fault = None if entry == ANSWER else FaultKind(entry)
+        fault, entry, u_latency = self._drawn(key)
+        latency_at = self._latency  # a bound function is called quicker by a name of its own
+        if entry is not None:
+            return entry, (latency_at if isinstance(entry, Answer) else self._refusal_latency)(u_latency)
         if timeouts is not self._timeouts:
             self._learn(timeouts)
         if fault is _TIMEOUT and self._unbounded:
@@ -202,19 +203,39 @@ class MockServer:
 
     def _written(self, request: LLMRequest, key: AttemptKey, outcome: Outcome, after: float) -> Iterable[Piece]:
         """Return the pieces of text that come of an attempt until it ends so."""
-        u_fault, u_latency = two_uniforms(self._seed, key.call, key.attempt, _SERVER)
-        entry = self._script[key.attempt - 1] if key.attempt <= len(self._script) else None
-        if isinstance(entry, AttemptFailure):
-            return ()
-        fault = None if self._fault is None else self._fault(u_fault)
-        if entry is not None:
-            fault = FaultKind(entry) if entry in FAULTS else None
-        if fault is not None and fault not in SPOILS_THE_ANSWER:
+        fault, entry, u_latency = self._drawn(key)
+        if isinstance(entry, AttemptFailure) or (fault is not None and fault not in SPOILS_THE_ANSWER):
             return ()
         latency = self._latency(u_latency)
-        answer = entry if isinstance(entry, Answer) else self._answer(request, latency)
+        answer = self._answer(request, latency) if entry is None else entry
         when = timing(latency * self._first_token_share, latency, answer.usage.output_tokens)
         return coming(answer, when, outcome, after, fault=fault, faults=self.settings.faults)
+
+    def visit(self, request: LLMRequest, key: AttemptKey, *, streamed: bool) -> Visit | Instead:
+        """Return what the server does with a request, whatever its client's patience."""
+        del streamed  # it costs nothing here
+        fault, entry, u_latency = self._drawn(key)
+        if isinstance(entry, AttemptFailure):
+            return Instead(entry, self._refusal_latency(u_latency))
+        if fault is not None and fault not in SPOILS_THE_ANSWER:
+            return instead(fault, self.settings.faults, self._refusal_latency(u_latency))
+        latency = self._latency(u_latency)
+        answer = self._answer(request, latency) if entry is None else entry
+        when = timing(latency * self._first_token_share, latency, answer.usage.output_tokens)
+        return ForeseenVisit(self._loop, answer, fault, when)
+
+    def _drawn(self, key: AttemptKey) -> tuple[FaultKind | None, Answer | AttemptFailure | None, float]:
+        """Return the fault that is drawn for an attempt, what a script gives outright, and the draw for its latency."""
+        call, number = key
+        u_fault, u_latency = two_uniforms(self._seed, call, number, _SERVER)
+        draw = self._fault
+        fault = None if draw is None else draw(u_fault)
+        if self._script and number <= len(self._script):
+            entry = self._script[number - 1]
+            if isinstance(entry, Answer | AttemptFailure):
+                return None, entry, u_latency
+            fault = None if entry == ANSWER else FaultKind(entry)
+        return fault, None, u_latency
 
     def _learn(self, timeouts: Timeouts) -> None:
         """Note up to which latency no phase can outlast its bound, however few tokens there are."""
@@ -264,34 +285,6 @@ def _tell(told: asyncio.Future[Outcome], outcome: Outcome) -> None:
         told.set_result(outcome)
 
 
-def with_fault_shorthands(data: Any) -> Any:
-    """Fold `timeout_probability` and its like into `faults`; where both name the same fault, the shorthand wins."""
-    if not isinstance(data, dict):
-        return data
-    given = {FAULT_SHORTHANDS[name]: value for name, value in data.items() if name in FAULT_SHORTHANDS}
-    if not given:
-        return data
-    rest = {name: value for name, value in data.items() if name not in FAULT_SHORTHANDS}
-    faults = rest.get("faults", Faults())
-    if isinstance(faults, dict):
-        faults = Faults(**faults)
-    if not isinstance(faults, Faults):
-        raise SettingsError(f"faults must be a Faults or a dict, got a {type(faults).__name__}")
-    for name, value in data.items():
-        if name in FAULT_SHORTHANDS:
-            _check_shorthand(name, value)
-    return {**rest, "faults": faults.replace(**given)}
-
-
-def _check_shorthand(name: str, value: Any) -> None:
-    """Refuse a wrong probability under the name by which it was given."""
-    kind = FAULT_SHORTHANDS[name]
-    try:
-        Faults(**{kind: value})
-    except SettingsError as error:
-        raise SettingsError(name + str(error).removeprefix(kind)) from None
-
-
 class MockSettings(TypedDict, total=False):
     """The settings of a `MockBackend` that `MockLLM` takes as plain keywords."""
 
@@ -322,3 +315,8 @@ class MockSettings(TypedDict, total=False):
     invalid_json_probability: float
     wrong_schema_probability: float
     refusal_probability: float
+    reset_probability: float
+    wrong_content_type_probability: float
+    invalid_utf8_probability: float
+    malformed_chunk_probability: float
+    huge_line_probability: float

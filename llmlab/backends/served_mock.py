@@ -11,53 +11,36 @@ stream acts on the way back: the server works as ever, except that an error and 
 from __future__ import annotations
 
 from asyncio import CancelledError
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from llmlab.backends.fault_effects import met, met_nothing, no_first_byte, stalled, timing
-from llmlab.backends.faults import FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults
-from llmlab.backends.server_job import ENDED, Job
+from llmlab.backends.fault_effects import Timing, breaks_at, met, met_nothing, no_first_byte, stalled, timing
+from llmlab.backends.faults import FAULTS, SPOILS_THE_ANSWER, FaultKind
+from llmlab.backends.request_work import RequestWork
+from llmlab.backends.served_visit import ServedVisit, TokenWatch
+from llmlab.backends.server_job import ENDED
 from llmlab.backends.server_limits import ServerLimits
 from llmlab.backends.server_machine import ServerMachine
+from llmlab.backends.visit import Instead, instead
 from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, unit, words
 from llmlab.core.limits import estimated_tokens
-from llmlab.core.messages import Usage
 from llmlab.core.timers import sleep_until
-from llmlab.core.vocabulary import FailureReason, FinishReason
+from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable
 
-    from llmlab.backends.distributions import Distribution
+    from llmlab.backends.request_work import Draws, Simulation, Size
+    from llmlab.backends.server_job import Job
     from llmlab.backends.server_model import ServerModel
     from llmlab.backends.server_view import ServerView
+    from llmlab.backends.visit import Visit
     from llmlab.core.backend import AttemptKey, Outcome, Timeouts
-    from llmlab.core.messages import LLMRequest
-
-    Draws = tuple[int, int, int, int, int, int, int, int]
-
-
-class Simulation(Protocol):
-    """What it needs of a `MockBackend`'s settings."""
-
-    latency: Distribution
-    refusal_latency: Distribution
-    first_token_share: float
-    faults: Faults
-    seed: int
-    model: str
-    script: tuple[Any, ...]
-
-
-class _Size(NamedTuple):
-    """What the server will write for a request."""
-
-    text: str
-    usage: Usage
-    finish_reason: FinishReason
+    from llmlab.core.messages import LLMRequest, Usage
 
 
 class _Watch(NamedTuple):
@@ -66,6 +49,7 @@ class _Watch(NamedTuple):
     timeouts: Timeouts
     patience: float
     frozen: bool
+    every_token: bool = False  # only the first: from then on it looks again by itself
 
 
 class ServedMock:
@@ -85,19 +69,15 @@ class ServedMock:
     ) -> None:
         self.settings = settings
         self.machine = ServerMachine(model)
-        self._model = model
         self._loop = loop
         self._origin = loop.time()
         self._reached = 0.0
         self._fault = settings.faults.drawing(settings.seed, loop.time)
-        self._service = (model.service_time or settings.latency).at
         limited = model.requests_per_minute is not None or model.tokens_per_minute is not None
         self._limits = ServerLimits(model) if limited else None
         self._slowest = 1.0 + model.batch_slowdown * (model.slots - 1)
         self._out_for = sum(outage.end - outage.start for outage in model.outages)
-        self._compose = compose
-        self._composed: LLMRequest | None = None
-        self._natural = _Size("", Usage(0, 0), FinishReason.STOP)
+        self._work = RequestWork(settings, model, compose)
         self._timer: TimerHandle | None = None
         self._armed_for = inf
 
@@ -108,41 +88,85 @@ class ServedMock:
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Queue one attempt and serve it, or fail as the script, the draw for its key or the server's state says."""
-        settings = self.settings
-        draws = words(settings.seed, key.call, key.attempt, Purpose.SERVER)
-        fault = None if self._fault is None else self._fault(unit(draws[0]))
-        if key.attempt <= len(settings.script):
-            entry = settings.script[key.attempt - 1]
-            if isinstance(entry, AttemptFailure):
-                return await self._refuse(entry, draws)
-            if isinstance(entry, Answer):
-                outcome = await self._visit(request, timeouts, draws, None)
-                return entry if isinstance(outcome, Answer) else outcome
-            fault = FaultKind(entry) if entry in FAULTS else None
+        fault, entry, draws = self._drawn(key)
+        if isinstance(entry, AttemptFailure):
+            return await self._refuse(entry, draws)
         if fault is None or fault in SPOILS_THE_ANSWER:
-            return await self._visit(request, timeouts, draws, fault)
-        failure, wait = met_nothing(fault, timeouts, settings.faults)
+            outcome = await self._served(request, timeouts, draws, fault)
+            return entry if entry is not None and isinstance(outcome, Answer) else outcome
+        failure, wait = met_nothing(fault, timeouts, self.settings.faults)
         if wait is None:
             return await self._refuse(failure, draws)
         await wait_until(self._loop, self._loop.time() + wait)
         return failure
 
-    async def _visit(self, request: LLMRequest, timeouts: Timeouts, draws: Draws, fault: FaultKind | None) -> Outcome:
+    def visit(self, request: LLMRequest, key: AttemptKey, *, streamed: bool) -> Visit | Instead:
+        """Take a request in and return what the server does with it, whatever its client's patience.
+
+        Args:
+            request: what is asked.
+            key: for the draws.
+            streamed: whether each token is waited for; else only the end can be.
+        """
+        fault, entry, draws = self._drawn(key)
+        refused_after = self.settings.refusal_latency.at(unit(draws[1]))
+        if isinstance(entry, AttemptFailure):
+            return Instead(entry, refused_after)
+        if fault is not None and fault not in SPOILS_THE_ANSWER:
+            return instead(fault, self.settings.faults, refused_after)
+        now = self._now()
+        come = self._come(now, request, draws, fault, lambda _: TokenWatch() if streamed else None)
+        if isinstance(come, AttemptFailure):
+            return Instead(come, refused_after)
+        size, job = come
+        self._settle()
+        answer = self._answer(request, size, None) if entry is None else entry
+        served = partial(self._count_tokens, request, size)
+        return ServedVisit(self._loop, job, answer, fault, clock=self._now, gone=self._gone, served=served)
+
+    def _drawn(self, key: AttemptKey) -> tuple[FaultKind | None, Answer | AttemptFailure | None, Draws]:
+        """Return the fault that is drawn for an attempt, what a script gives outright, and all its draws."""
+        settings = self.settings
+        draws = words(settings.seed, key.call, key.attempt, Purpose.SERVER)
+        fault = None if self._fault is None else self._fault(unit(draws[0]))
+        if key.attempt <= len(settings.script):
+            entry = settings.script[key.attempt - 1]
+            if isinstance(entry, Answer | AttemptFailure):
+                return None, entry, draws
+            fault = FaultKind(entry) if entry in FAULTS else None
+        return fault, None, draws
+
+    def _come(
+        self,
+        now: float,
+        request: LLMRequest,
+        draws: Draws,
+        fault: FaultKind | None,
+        watch: Callable[[Job], _Watch | TokenWatch | None],
+    ) -> tuple[Size, Job] | AttemptFailure:
+        """Come to the server with a request: it is let in, or refused. What the machine does then is to be settled."""
+        refusal = None if self._limits is None else self._over_limit(now, request)
+        if refusal is not None:
+            return refusal
+        size = self._work.size(request, draws)
+        job = self._work.job(request, size.usage, draws)
+        if fault is not None:
+            _break(job, fault)
+        job.watch = watch(job)
+        if not self.machine.arrive(now, job):
+            self._settle()
+            return _FULL
+        job.waiter = self._loop.create_future()
+        return size, job
+
+    async def _served(self, request: LLMRequest, timeouts: Timeouts, draws: Draws, fault: FaultKind | None) -> Outcome:
         """Come to the server with a request, wait, and leave with the answer or without."""
         loop = self._loop
         now = self._now()
-        refusal = None if self._limits is None else self._over_limit(now, request)
-        if refusal is not None:
-            return await self._refuse(refusal, draws)
-        size = self._size(request, draws)
-        job = self._job(request, size.usage, draws)
-        if fault is not None:
-            _break(job, fault)
-        self._watch_over(job, timeouts, frozen=fault is FaultKind.STALL)
-        if not self.machine.arrive(now, job):
-            self._settle()
-            return await self._refuse(_FULL, draws)
-        job.waiter = loop.create_future()
+        come = self._come(now, request, draws, fault, partial(self._watch, timeouts, fault is FaultKind.STALL))
+        if isinstance(come, AttemptFailure):
+            return await self._refuse(come, draws)
+        size, job = come
         bound = timeouts.first_byte
         timer = None if bound is None else loop.call_at(self._origin + now + bound, self._no_first_byte, job, timeouts)
         self._settle()
@@ -158,11 +182,16 @@ class ServedMock:
                 timer.cancel()
         if ended_early is not None:
             return ended_early
+        self._count_tokens(request, size)
+        answer = self._answer(request, size, job.first_at - now)
+        return answer if fault is None else await self._disturbed(fault, request, answer, timeouts, now)
+
+    def _answer(self, request: LLMRequest, size: Size, first_token: float | None) -> Answer:
+        return Answer(size.text, request.model or self.settings.model, size.usage, size.finish_reason, first_token)
+
+    def _count_tokens(self, request: LLMRequest, size: Size) -> None:
         if self._limits is not None:
             self._limits.settle(estimated_tokens(request), sum(count or 0 for count in size.usage))
-        model = request.model or self.settings.model
-        answer = Answer(size.text, model, size.usage, size.finish_reason, job.first_at - now)
-        return answer if fault is None else await self._disturbed(fault, request, answer, timeouts, now)
 
     async def _disturbed(
         self, fault: FaultKind, request: LLMRequest, answer: Answer, timeouts: Timeouts, began: float
@@ -185,38 +214,6 @@ class ServedMock:
             return None
         self.machine.refuse(now)
         return _LIMITED._replace(retry_after=wait)
-
-    # ---- what a request is to the server
-
-    def _size(self, request: LLMRequest, draws: Draws) -> _Size:
-        if request is not self._composed:  # the same request again (a workload's) has the same text and tokens
-            self._natural = _Size(*self._compose(request), FinishReason.STOP)
-            self._composed = request
-        size = self._natural
-        length, limit = self._model.output_tokens, request.max_tokens
-        if length is None and limit is None:
-            return size
-        read, natural = size.usage
-        wanted = natural or 1 if length is None else max(1, round(length.at(unit(draws[2]))))
-        if limit is None or wanted <= limit:
-            return _Size(size.text, Usage(read, wanted), FinishReason.STOP)
-        text = size.text[: max(1, len(size.text) * limit // wanted)]
-        return _Size(text, Usage(read, limit), FinishReason.LENGTH)
-
-    def _job(self, request: LLMRequest, usage: Usage, draws: Draws) -> Job:
-        model = self._model
-        steps = max(1, (usage.output_tokens or 1) - 1)  # from the first token to the last
-        if model.decode_rate is None:
-            total = self._service(unit(draws[1]))
-            first = total * self.settings.first_token_share
-        else:
-            step = 1.0 / model.decode_rate
-            first = step if model.time_to_first_token is None else step + model.time_to_first_token.at(unit(draws[4]))
-            if model.prefill_rate is not None:
-                first += (usage.input_tokens or 0) / model.prefill_rate
-            total = first + ((usage.output_tokens or 1) - 1) * step
-        load = 0.0 if model.load_time is None else model.load_time.at(unit(draws[3]))
-        return Job(request.model or self.settings.model, first, total, (total - first) / steps, load)
 
     # ---- the machine's clock, its effects, and the clients' patience
 
@@ -241,7 +238,10 @@ class ServedMock:
             machine.ended.clear()
         if machine.begun:
             for job in machine.begun:
-                self._wait_for_token(job)
+                if job.watch.every_token:
+                    job.watch.note(self._loop.time())
+                else:
+                    self._wait_for_token(job)
             machine.begun.clear()
         if machine.next_at < self._armed_for:  # a timer that is too early only asks again
             if self._timer is not None:
@@ -269,11 +269,12 @@ class ServedMock:
             self._give_up(job, no_first_byte(timeouts))
         self._settle()
 
-    def _watch_over(self, job: Job, timeouts: Timeouts, *, frozen: bool) -> None:
+    def _watch(self, timeouts: Timeouts, frozen: bool, job: Job) -> _Watch | None:
         """Make each token an event, at its cost, where two of them may come too far apart for this client."""
         patience = timeouts.between_chunks
         if frozen or (patience is not None and job.gap * self._slowest + self._out_for > patience):
-            job.watch = _Watch(timeouts, inf if patience is None else patience, frozen)
+            return _Watch(timeouts, inf if patience is None else patience, frozen)
+        return None
 
     def _wait_for_token(self, job: Job) -> None:
         """Give up if no token has come for too long, else look again when that would be so."""
@@ -294,13 +295,10 @@ class ServedMock:
 
 
 def _break(job: Job, fault: FaultKind) -> None:
-    """Let a fault of the stream make the work useless; an error and a cut end it half-way."""
-    job.broken = fault in _USELESS
-    if fault in _HALF_WAY:
-        job.total = (job.first + job.total) / 2
+    """Let a fault that breaks the answer make the work useless, and end it where the answer breaks."""
+    job.broken = FAULTS[fault].place == "stream" and fault is not FaultKind.SLOW_DRIP
+    job.total = breaks_at(fault, Timing(job.first, job.total, job.gap))
 
 
-_HALF_WAY = (FaultKind.CUT, FaultKind.ERROR_IN_STREAM)
-_USELESS = (*_HALF_WAY, FaultKind.STALL, FaultKind.NO_END_MARKER)
 _FULL = AttemptFailure(FailureReason.OVERLOADED, "the server is busy: too many requests are waiting", 503)
 _LIMITED = AttemptFailure(FailureReason.RATE_LIMITED, "the server's rate limit is used up; wait for Retry-After", 429)

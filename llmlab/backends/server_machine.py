@@ -33,7 +33,7 @@ class ServerMachine:
     Attributes:
         next_at: when something happens by itself; `inf` for never.
         ended: requests that have been served to the end since the driver last cleared the list, in order.
-        begun: watched requests whose first token has come, likewise.
+        begun: watched requests whose first token has come, likewise; those of which every token is watched, for each.
         view: what the server records of itself, or `None`.
     """
 
@@ -163,6 +163,8 @@ class ServerMachine:
             job.first_at = at
             if job.watch is not None and not job.abandoned:
                 self.begun.append(job)
+        elif job.watch is not None and job.watch.every_token and not job.abandoned:
+            self.begun.append(job)
         job.last_token_at = at
         following = work + job.gap
         if job.watch is not None and following < job.began_at_work + job.total:

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PrivateAttr, SkipValidation, model_validator
 
 from llmlab.backends.fault_effects import met, met_nothing, timing
-from llmlab.backends.faults import FAULT_SHORTHANDS, FAULTS, SPOILS_THE_ANSWER, FaultKind, Faults, spoilt
-from llmlab.backends.mock import with_fault_shorthands
+from llmlab.backends.faults import (
+    FAULT_SHORTHANDS,
+    FAULTS,
+    SPOILS_THE_ANSWER,
+    FaultKind,
+    Faults,
+    spoilt,
+    with_fault_shorthands,
+)
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, LayeredBackend, Timeouts, session_of

@@ -130,9 +130,8 @@ class Outcome(Settings):
 
     record: Literal["outcome"] = "outcome"
     outcome: Literal["answered", "failed"]
-    started_at_s: float
-    """On the server's clock; less than 0 where it was before the recording."""
-    ended_at_s: float
+    started_at_s: Seconds
+    ended_at_s: Seconds
     call: Number | None = None
     """The call's number, where the client sent one with its requests (`x-llmlab-attempt`)."""
     error: Short = ""

@@ -1,0 +1,185 @@
+"""A `MockBackend` as an HTTP server, without any socket: it speaks Ollama's native API and OpenAI's chat completions.
+
+    async for step in SimulatedServer(MockBackend(overload_probability=0.3)).exchange(request):
+        ...
+
+Its weather is the backend's, by the same draws: a client over the wire meets at its second attempt of call 7 what a
+client in memory meets at the second attempt of call 7. Everything that needs no model's work (listings, errors of the
+request) is answered at once and meets no fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from llmlab.backends.mock import MockBackend
+from llmlab.backends.visit import Instead
+from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
+from llmlab.wire import ollama, openai
+from llmlab.wire.answering import answered, refused
+from llmlab.wire.dialect import Asked, Body, Rejected, whole_answer
+from llmlab.wire.listing import Listing, tagged
+from llmlab.wire.reading import field, parsed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from llmlab.wire.exchange import Head, HTTPRequest, Step
+
+_EPOCH = 1767225600.0  # the first second of 2026: simulated time is no date, but must have one
+
+_METHODS = {
+    "/": "GET, HEAD",
+    "/api/generate": "POST",
+    "/api/chat": "POST",
+    "/api/show": "POST",
+    "/api/embed": "POST",
+    "/api/tags": "GET, HEAD",
+    "/api/ps": "GET",
+    "/api/version": "GET, HEAD",
+    "/v1/chat/completions": "POST",
+    "/v1/embeddings": "POST",
+    "/v1/models": "GET",
+}
+_EMBEDDINGS = frozenset({"/api/embed", "/v1/embeddings"})
+ANSWERS = frozenset({"/api/generate", "/api/chat", "/v1/chat/completions"})
+"""The paths whose requests a model answers; they alone have a key and meet faults."""
+
+
+class SimulatedServer:
+    """Answers HTTP requests as its backend's weather has it.
+
+    Args:
+        backend: the simulated server.
+        models: the models that are there; `None` is every name that is asked for.
+        wall_clock: seconds since 1970, for the times in answers; `None` counts the event loop's clock from the
+            beginning of 2026, so that the same run has the same bytes.
+
+    Raises:
+        TypeError: the backend is no `MockBackend`.
+    """
+
+    def __init__(
+        self,
+        backend: MockBackend,
+        *,
+        models: Sequence[str] | None = None,
+        wall_clock: Callable[[], float] | None = None,
+    ) -> None:
+        if not isinstance(backend, MockBackend):
+            raise TypeError(f"backend must be a MockBackend, got a {type(backend).__name__}; its faults are settings")
+        self.backend = backend
+        self._models = None if models is None else {tagged(name) for name in models}
+        self._names = (backend.model,) if models is None else tuple(models)
+        self._wall_clock = wall_clock or _since_2026
+        self._arrivals = 0
+        self._answers = 0
+
+    def key_of(self, request: HTTPRequest) -> AttemptKey:
+        """Return which attempt a request is: what its header says, else (order of arrival, 1).
+
+        A request without the header is counted each time this is asked.
+        """
+        said = parse_attempt_header(request.header(ATTEMPT_HEADER) or "")
+        if said is not None:
+            return said
+        self._arrivals += 1
+        return AttemptKey(self._arrivals - 1, 1)
+
+    async def exchange(self, request: HTTPRequest, key: AttemptKey | None = None) -> AsyncGenerator[Step, None]:
+        """Answer a request step by step; close it when the client has gone.
+
+        Args:
+            request: what the client sent.
+            key: which attempt it is; by default what `key_of` says.
+        """
+        try:
+            asked = self._asked(request)
+        except Rejected as rejection:
+            error = openai.error if request.path.startswith("/v1/") else ollama.error
+            asked = whole_answer(rejection.status, error(rejection.status, rejection.message))
+        if isinstance(asked, Asked):
+            async with aclosing(self._at_work(asked, self.key_of(request) if key is None else key)) as steps:
+                async for step in steps:
+                    yield step
+            return
+        head, body = asked
+        yield head
+        if request.method != "HEAD":
+            yield body
+
+    async def _at_work(self, asked: Asked, key: AttemptKey) -> AsyncGenerator[Step, None]:
+        """Let the model answer."""
+        loop = asyncio.get_running_loop()
+        visit = self.backend.session().visit(asked.request, key, streamed=asked.streamed)
+        if isinstance(visit, Instead):
+            async with aclosing(refused(loop, visit, asked.words)) as steps:
+                async for step in steps:
+                    yield step
+            return
+        try:
+            async with aclosing(answered(loop, visit, asked, self.backend.faults)) as steps:
+                async for step in steps:
+                    yield step
+        finally:
+            visit.leave()
+
+    def _asked(self, request: HTTPRequest) -> Asked | tuple[Head, bytes]:
+        """Return what a model is to answer, or the answer.
+
+        Raises:
+            Rejected: the server does not accept the request.
+        """
+        path = request.path
+        allowed = _METHODS.get(path, "GET" if path.startswith("/v1/models/") else "")
+        if not allowed:
+            return whole_answer(404, Body("text/plain", b"404 page not found"))
+        if request.method not in allowed.split(", "):
+            return whole_answer(405, Body("text/plain", b"405 method not allowed"), (("allow", allowed),))
+        if path in ANSWERS:
+            asked = self._read(request)
+            self._check_model(asked.model, asked.model)
+            return whole_answer(200, asked.words.loaded()) if asked.words.loads else asked
+        if path in _EMBEDDINGS:
+            raise Rejected(501, "This server does not support embeddings. Start it with `--embeddings`")
+        return whole_answer(200, self._listed(request))
+
+    def _read(self, request: HTTPRequest) -> Asked:
+        if request.path == "/v1/chat/completions":
+            self._answers += 1
+            return openai.asked(request.body, self._answers, self._wall_clock)
+        return ollama.asked(request.body, "chat" if request.path == "/api/chat" else "generate", self._wall_clock)
+
+    def _listed(self, request: HTTPRequest) -> Body:
+        """Return what the server says of itself or of its models.
+
+        Raises:
+            Rejected: the model is not there.
+        """
+        listing = Listing(self._names, self._wall_clock, _EPOCH)
+        if request.path == "/api/show":
+            name = field(parsed(request.body), "model", str, "string", of="ShowRequest", default="")
+            self._check_model(name, tagged(name))
+            return listing.show(name)
+        if request.path.startswith("/v1/models/"):
+            name = request.path.removeprefix("/v1/models/")
+            self._check_model(name, tagged(name))
+            return listing.v1_model(name)
+        simple: dict[str, Callable[[], Body]] = {
+            "/": listing.root,
+            "/api/tags": listing.tags,
+            "/api/version": listing.version,
+            "/api/ps": listing.loaded,
+            "/v1/models": listing.v1_models,
+        }
+        return simple[request.path]()
+
+    def _check_model(self, name: str, shown: str) -> None:
+        if not name or (self._models is not None and tagged(name) not in self._models):
+            raise Rejected(404, f"model '{shown}' not found")
+
+
+def _since_2026() -> float:
+    return _EPOCH + asyncio.get_running_loop().time()
