@@ -209,6 +209,18 @@ def test_a_sync_call_is_the_child_of_what_its_thread_was_doing(collector, real_t
     assert [span.name for span in collector.inside(outer)] == ["chat"] * (2 if many else 1)
 
 
+def test_a_stream_is_the_child_of_what_its_caller_was_doing(collector):
+    async def main():
+        client = AsyncMockLLM(observers=[collector.observer()], latency=1.0)
+        with collector.tracers.get_tracer("application").start_as_current_span("work"):
+            async with client.stream("Hello") as stream:
+                return [piece async for piece in stream]
+
+    assert run(main())
+    (outer,) = collector.named("work")
+    assert [span.name for span in collector.inside(outer)] == ["chat"]
+
+
 def test_a_call_inside_another_client_is_the_child_of_the_attempt_that_it_served(collector):
     inner = Layer(
         MockBackend(script=["overload"], latency=1.0), ClientPolicy(retry=RetryPolicy(max_retries=1)), name="sdk"
