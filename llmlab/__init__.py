@@ -32,6 +32,7 @@ The map; each package imports only from those above it:
       storm_map.py    which loads and retries outlive an outage
       verify/         known answers of theory that the simulation must reproduce: `llmlab verify`
       reading.py      a result in one sentence
+      counterfactual.py  yesterday's events under another policy
       tune.py         a search for the settings that keep an SLO
     exports/        a policy as settings for other clients (openai, anthropic, litellm, tenacity); as_code
     plots/          data frames into charts
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from llmlab.backends.layer import Layer
     from llmlab.backends.mock import MockBackend
     from llmlab.backends.ollama import OllamaBackend
+    from llmlab.backends.ollama_description import ServerDescription
+    from llmlab.backends.ollama_inquiry import WarmUp
     from llmlab.backends.replay import ReplayBackend
     from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
@@ -81,6 +84,7 @@ if TYPE_CHECKING:
     from llmlab.experiments.arrivals import BurstyArrivals, ConstantArrivals, PoissonArrivals, TraceArrivals
     from llmlab.experiments.axes import LinearRange, LogRange, Values
     from llmlab.experiments.conditions import Condition
+    from llmlab.experiments.counterfactual import counterfactual
     from llmlab.experiments.experiment import Experiment
     from llmlab.experiments.precision import Precision
     from llmlab.experiments.procedure import Procedure
@@ -111,6 +115,8 @@ _HOME = {
     "llmlab.backends.layer": ("Layer",),
     "llmlab.backends.mock": ("MockBackend",),
     "llmlab.backends.ollama": ("OllamaBackend",),
+    "llmlab.backends.ollama_description": ("ServerDescription",),
+    "llmlab.backends.ollama_inquiry": ("WarmUp",),
     "llmlab.backends.replay": ("ReplayBackend",),
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
@@ -134,6 +140,7 @@ _HOME = {
     "llmlab.experiments.arrivals": ("BurstyArrivals", "ConstantArrivals", "PoissonArrivals", "TraceArrivals"),
     "llmlab.experiments.axes": ("LinearRange", "LogRange", "Values"),
     "llmlab.experiments.conditions": ("Condition",),
+    "llmlab.experiments.counterfactual": ("counterfactual",),
     "llmlab.experiments.experiment": ("Experiment",),
     "llmlab.experiments.precision": ("Precision",),
     "llmlab.experiments.procedure": ("Procedure",),
@@ -223,6 +230,7 @@ __all__ = [
     "RetryPolicy",
     "SLO",
     "Samples",
+    "ServerDescription",
     "ServerModel",
     "SettingsError",
     "Sweep",
@@ -232,9 +240,11 @@ __all__ = [
     "Uniform",
     "Usage",
     "Values",
+    "WarmUp",
     "Window",
     "WithFaults",
     "as_code",
+    "counterfactual",
     "export_policy",
     "preset",
     "prompts",

@@ -12,18 +12,25 @@ policy's table is in `llmlab.core.policy`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+import asyncio
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from llmlab.backends.mock import MockBackend, MockSettings
 from llmlab.backends.ollama import OllamaBackend
+from llmlab.core.backend import AttemptFailure
 from llmlab.core.client import AsyncClient
+from llmlab.core.messages import LLMFailure
 from llmlab.core.policy import POLICY_SETTINGS, ClientPolicy, PolicySettings, policy_with
 from llmlab.core.settings import SettingsError, nearest
+from llmlab.core.vocabulary import Fate
 from llmlab.sync import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from llmlab.backends.ollama_description import ServerDescription
+    from llmlab.backends.ollama_inquiry import WarmUp
+    from llmlab.backends.ollama_session import OllamaSession
     from llmlab.core.events import Observer
     from llmlab.core.state import ClientState
 
@@ -92,7 +99,7 @@ class AsyncMockLLM(AsyncClient):
 
 
 class LocalLLM(Client):
-    """A client of a local Ollama.
+    """A client of a local Ollama; `describe()` says what the server is, and `warm_up()` loads a model beforehand.
 
     Takes, as keywords: an `OllamaBackend`'s settings (`model`, `base_url`, `options`, ...), a policy's (`max_retries`,
     `attempt_timeout`, `max_concurrency`, ...) or a whole `policy` (default `LOCAL_POLICY`), and `observers`, `seed`
@@ -106,6 +113,14 @@ class LocalLLM(Client):
         backend, client = _local(dict(settings))
         super().__init__(backend, **client)
 
+    def describe(self) -> ServerDescription:
+        """Return what the server says of itself: version, installed and loaded models; see `AsyncLocalLLM.describe`."""
+        return self._runner().run(lambda: _describe(self._client))
+
+    def warm_up(self, model: str | None = None) -> WarmUp | LLMFailure:
+        """Load a model, so that the first call does not wait for it; see `AsyncLocalLLM.warm_up`."""
+        return self._runner().run(lambda: _warm_up(self._client, model))
+
 
 class AsyncLocalLLM(AsyncClient):
     """`LocalLLM` for async code."""
@@ -113,6 +128,57 @@ class AsyncLocalLLM(AsyncClient):
     def __init__(self, **settings: Unpack[_LocalKeywords]) -> None:
         backend, client = _local(dict(settings))
         super().__init__(backend, **client)
+
+    async def describe(self) -> ServerDescription:
+        """Return what the server says of itself: its version, the models installed and those loaded.
+
+        Where no server answers, the description says so: `ok` is false, and `problems` has the reason. What a server
+        leaves unanswered for 10 seconds is `None`, with its problem.
+        """
+        return await _describe(self)
+
+    async def warm_up(self, model: str | None = None) -> WarmUp | LLMFailure:
+        """Load a model, so that the first call does not wait for it, and return how long that took or why it failed.
+
+        It asks once, within the policy's `total_timeout`, beside the client's limits, and is no call: there are no
+        retries and no events. The model is loaded with the client's `options` and kept for its `keep_alive`.
+
+        Args:
+            model: its name; `None` means the client's, else the first one installed.
+        """
+        return await _warm_up(self, model)
+
+
+_DESCRIBED_WITHIN = 10.0  # seconds for each of the listings, which a server answers at once even where it is busy
+
+
+async def _describe(client: AsyncClient) -> ServerDescription:
+    return await _session(client).describe(client.policy.timeouts, _DESCRIBED_WITHIN)
+
+
+async def _warm_up(client: AsyncClient, model: str | None) -> WarmUp | LLMFailure:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    done = await _session(client).warm_up(model, client.policy.timeouts, client.policy.total_timeout)
+    if not isinstance(done, AttemptFailure):
+        return done
+    return LLMFailure(
+        reason=done.reason,
+        retryable=done.is_retryable,
+        message=done.message,
+        fate=Fate.RETRIES_EXHAUSTED if done.is_retryable else Fate.NOT_RETRYABLE,
+        attempts=1,
+        latency=loop.time() - began,
+        status_code=done.status_code,
+        retry_after=done.retry_after,
+        last_reason=done.reason,
+        cause=done.cause,
+    )
+
+
+def _session(client: AsyncClient) -> OllamaSession:
+    """Return the session that the client's calls use, which its `aclose` closes."""
+    return cast("OllamaSession", client.flow().backend)
 
 
 _CLIENT_SETTINGS = frozenset(ClientSettings.__annotations__)

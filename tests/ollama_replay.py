@@ -61,8 +61,17 @@ def answer(
 
 def tags(*names: str, **more: Any) -> Exchange:
     """Make up the answer of /api/tags."""
-    body = json.dumps({"models": [{"name": name, **more} for name in names]}).encode()
-    return answer(body, kind="application/json; charset=utf-8", path="/api/tags", method="GET")
+    return listing("/api/tags", *({"name": name, **more} for name in names))
+
+
+def listed(*models: Any) -> bytes:
+    """Return the body of a listing of models."""
+    return json.dumps({"models": models}).encode()
+
+
+def listing(path: str, *models: Any) -> Exchange:
+    """Make up the answer of /api/tags or /api/ps."""
+    return answer(listed(*models), kind="application/json; charset=utf-8", path=path, method="GET")
 
 
 def attempt(url: str, request: LLMRequest = HELLO, *, timeouts: Timeouts | None = None, **settings: Any) -> Outcome:

@@ -225,24 +225,28 @@ async def looked_up(
     headers: Mapping[str, str],
     longest: int,
     refused: Callable[[int, httpx.Headers, bytes | None], AttemptFailure],
+    body: bytes | None = None,
 ) -> bytes | AttemptFailure:
-    """Return what a server answers to a GET.
+    """Return what a server answers to a question that is no attempt: a GET, or a POST where there is a body.
 
     Args:
         pools: the connections.
         where: whom to ask, and which path.
-        timeouts: `first_byte` bounds the answer, where it is `None` `between_chunks` does: there is no queue to wait
-            in.
+        timeouts: `first_byte` bounds the answer; where it is `None`, `between_chunks` does for a GET, which has no
+            queue to wait in.
         headers: what to send.
         longest: the most bytes to read; of a longer answer, nothing is kept.
         refused: what an error answer means, from its status, headers and body (`None`: too long).
+        body: what to post; `None` means GET.
     """
     limits = limits_of(timeouts)
-    limits["read"] = timeouts.first_byte or timeouts.between_chunks
+    if body is None:
+        limits["read"] = timeouts.first_byte or timeouts.between_chunks
     pool, response = pools.take(), None
     http = pool.client
     url = parsed_url(where.url + where.path)
-    request = http.build_request("GET", url, headers=headers, extensions={"timeout": limits})
+    method = "GET" if body is None else "POST"
+    request = http.build_request(method, url, content=body, headers=headers, extensions={"timeout": limits})
     try:
         response = await http.send(request, stream=True, follow_redirects=False)
         if response.status_code != 200:

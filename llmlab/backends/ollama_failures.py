@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmlab.backends.http_failures import TRY_AGAIN, Server, Where, quoted
 from llmlab.backends.http_transport import LONGEST_ERROR, retry_after
 from llmlab.core.backend import AttemptFailure
+from llmlab.core.settings import nearest
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
@@ -136,6 +137,14 @@ def _meaning_of_status(status: int, text: str, where: Where) -> tuple[FailureRea
     if status >= 400:
         return _R.INVALID_REQUEST, "", None
     return _R.MALFORMED_RESPONSE, "an answer has the status 200", None
+
+
+def no_such_model(where: Where, installed: Iterable[str]) -> str:
+    """Return the message for a model that is not there, where it is known which ones are."""
+    names = [name.removesuffix(":latest") for name in installed]
+    there = nearest(where.model.removesuffix(":latest"), names, called="installed") if names else "none is installed"
+    pull = f"try `ollama pull {where.model}` (while a model is being pulled, it is not there yet)"
+    return f"{where} has no model '{where.model}'; {there}; {pull}"
 
 
 def no_model_installed(where: Where) -> AttemptFailure:

@@ -19,4 +19,6 @@ def parse_host(text: str, *, setting: str = "OLLAMA_HOST") -> str:
     Raises:
         SettingsError: the text is no address; it is not repeated where it holds a user name and password.
     """
-    return http_host.parse_host(text, setting=setting, port=_PORT)
+    # As Ollama itself reads its own name: the one that is on the web, and so the one exception to its port.
+    named = "https://ollama.com" if text.strip("\"' \t\n") == "ollama.com" else text
+    return http_host.parse_host(named, setting=setting, port=_PORT)

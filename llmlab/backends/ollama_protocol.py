@@ -72,6 +72,14 @@ def request_body(
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
+def load_body(*, model: str, options: Mapping[str, Any], keep_alive: str | float | None) -> bytes:
+    """Return the body that makes `/api/generate` load a model and write nothing: it has no prompt."""
+    body: dict[str, Any] = {"model": model, "prompt": "", "stream": False, "options": dict(options)}
+    if keep_alive is not None:
+        body["keep_alive"] = keep_alive
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
 class LineReader(AnswerReader):
     """Reads an answer line by line.
 
@@ -167,25 +175,6 @@ class LineReader(AnswerReader):
 
     def _breach(self, what: str) -> ProtocolBreach:
         return ProtocolBreach(f"{self._this_line()} {what}")
-
-
-def first_model(body: bytes) -> str | None:
-    """Return the model that `/api/tags` lists first (the one changed last) among those that write text, or `None`.
-
-    Raises:
-        ProtocolBreach: the body is no list of models.
-    """
-    try:
-        models = json.loads(body.decode("utf-8"))["models"] or []
-        # Embedding models are listed too; servers before the `capabilities` do not say which they are.
-        able = [model["name"] for model in models if "completion" in model.get("capabilities", ["completion"])]
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise ProtocolBreach("/api/tags is no list of models") from None
-    if not able:
-        return None
-    if not isinstance(able[0], str):
-        raise ProtocolBreach("/api/tags has a model whose name is not a text")
-    return able[0]
 
 
 def _count(lines: int) -> str:

@@ -12,33 +12,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmlab.backends.http_answers import ProtocolBreach
-from llmlab.backends.http_failures import Failed, Where, malformed
+from llmlab.backends.http_failures import Failed, Where
 from llmlab.backends.http_pools import Pools
 from llmlab.backends.http_question import Question
-from llmlab.backends.http_stream import HTTPStream, Post, looked_up
+from llmlab.backends.http_stream import HTTPStream, Post
 from llmlab.backends.http_transport import HEADERS, content_type
-from llmlab.backends.ollama_failures import (
-    OLLAMA,
-    failure_of_answer,
-    failure_of_error,
-    no_model_installed,
-    read_error,
-)
-from llmlab.backends.ollama_protocol import LineReader, first_model, request_body
-from llmlab.core.backend import ATTEMPT_HEADER, AttemptFailure, attempt_header
+from llmlab.backends.ollama_failures import OLLAMA, failure_of_answer, failure_of_error, no_such_model, read_error
+from llmlab.backends.ollama_inquiry import Inquiry, WarmUp
+from llmlab.backends.ollama_protocol import LineReader, load_body, request_body
+from llmlab.backends.ollama_reloads import ReloadWatch
+from llmlab.core.backend import ATTEMPT_HEADER, AttemptFailure, Timeouts, attempt_header
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
     import httpx
 
+    from llmlab.backends.ollama_description import ServerDescription
     from llmlab.backends.ollama_protocol import Endpoint
-    from llmlab.core.backend import AttemptKey, Outcome, Timeouts
+    from llmlab.core.backend import AttemptKey, Outcome
     from llmlab.core.messages import LLMRequest
 
 _HEADERS = {**HEADERS, "accept": "application/x-ndjson, application/json"}
 # No content type at all leaves it to the lines to show what they are.
 _CONTENT_TYPES = frozenset({"application/x-ndjson", "application/json", ""})
-_LONGEST_LISTING = 4 * 1024 * 1024  # bytes of /api/tags: thousands of models
+# Seconds for what is only told beside the result: which models there are, and how one is loaded.
+_LISTING_PATIENCE = Timeouts(connect=0.5, first_byte=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +57,8 @@ class OllamaSession:
         self.target = target
         self.pools = Pools(target.base_url, http_client)
         weakref.finalize(self, self.pools.close_later, asyncio.get_running_loop()).atexit = False
+        self._inquiry = Inquiry(self.pools, target.base_url)
+        self.reloads = ReloadWatch(self._inquiry, target.base_url, target.options, target.keep_alive)
         self._chosen: str | None = None
         self._question: Question[str | AttemptFailure] | None = None
 
@@ -74,36 +74,55 @@ class OllamaSession:
         """Close the connections of this session, whoever uses them; the next attempt opens new ones."""
         await self.pools.aclose()
 
-    async def model_for(self, request: LLMRequest, timeouts: Timeouts) -> str:
-        """Return the model to ask: the request's, the backend's, or the first one installed (looked up once)."""
-        name = request.model or self.target.model or self._chosen
+    async def describe(self, timeouts: Timeouts, limit: float | None) -> ServerDescription:
+        """Return what the server says of itself, each part for itself within `limit` seconds."""
+        return await self._inquiry.describe(timeouts, limit)
+
+    async def warm_up(self, model: str | None, timeouts: Timeouts, limit: float | None) -> WarmUp | AttemptFailure:
+        """Load a model with these options, and say how that went; `None` means the one that a call would ask."""
+        try:
+            name = await self.model_for(model, timeouts)
+        except Failed as failed:
+            return failed.failure
+        before = await self._inquiry.loaded(name, _LISTING_PATIENCE)
+        if not isinstance(before, AttemptFailure):
+            await self.reloads.compare(name, before[1])
+        target = self.target
+        body = load_body(model=name, options=target.options, keep_alive=target.keep_alive)
+        took = await self._inquiry.load(name, body, timeouts, limit)
+        if isinstance(took, AttemptFailure):
+            return await self.explained(took, name)
+        after = await self._inquiry.loaded(name, _LISTING_PATIENCE)
+        return WarmUp(
+            model=name,
+            latency=took,
+            was_loaded=None if isinstance(before, AttemptFailure) else before[0],
+            loaded=None if isinstance(after, AttemptFailure) else after[1],
+        )
+
+    async def model_for(self, wanted: str | None, timeouts: Timeouts) -> str:
+        """Return the model to ask: the one wanted, the backend's, or the first one installed (looked up once)."""
+        name = wanted or self.target.model or self._chosen
         if name is None:
             if self._question is None or self._question.is_over:
-                self._question = Question(self._first_installed(timeouts))
+                self._question = Question(self._inquiry.first_installed(timeouts))
             found = await self._question.answer()
             if isinstance(found, AttemptFailure):
                 raise Failed(found)
             name = self._chosen = found
         return name
 
-    def forget_model(self, model: str) -> None:
-        """Look the first installed model up again next time: this one has gone."""
-        if self._chosen == model:
+    async def explained(self, failure: AttemptFailure, model: str) -> AttemptFailure:
+        """Return a failure, with the installed models in its message where the model asked for is not one of them."""
+        if failure.reason is not FailureReason.MODEL_NOT_FOUND or not model:
+            return failure
+        if self._chosen == model:  # it has gone: look the first installed one up again next time
             self._chosen = None
-
-    async def _first_installed(self, timeouts: Timeouts) -> str | AttemptFailure:
-        where = Where(OLLAMA, self.target.base_url, path="/api/tags")
-
-        def refused(status: int, headers: httpx.Headers, body: bytes | None) -> AttemptFailure:
-            return failure_of_answer(status, headers, body, where)
-
-        body = await looked_up(self.pools, where, timeouts, headers=_HEADERS, longest=_LONGEST_LISTING, refused=refused)
-        if isinstance(body, AttemptFailure):
-            return body
-        try:
-            return first_model(body) or no_model_installed(where)
-        except ProtocolBreach as breach:
-            return malformed(f"{where}: {breach}", 200)
+        models = await self._inquiry.installed(_LISTING_PATIENCE)
+        if isinstance(models, AttemptFailure):
+            return failure
+        where = Where(OLLAMA, self.target.base_url, model)
+        return failure._replace(message=no_such_model(where, [one.name for one in models]))
 
     def __repr__(self) -> str:
         return f"OllamaSession({self.target.base_url!r})"
@@ -113,14 +132,29 @@ class OllamaStream(HTTPStream):
     """One attempt at an Ollama server."""
 
     def __init__(self, session: OllamaSession, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> None:
-        super().__init__(session.pools, Where(OLLAMA, session.target.base_url), LineReader(), request, timeouts)
+        lines = LineReader()
+        super().__init__(session.pools, Where(OLLAMA, session.target.base_url), lines, request, timeouts)
+        self._lines = lines
         self._session = session
         self._key = key
+
+    async def _begin(self) -> None:
+        try:
+            await super()._begin()
+        except Failed as failed:
+            await self._disconnect()
+            raise Failed(await self._session.explained(failed.failure, self._where.model)) from None
+
+    async def _end(self) -> None:
+        await super()._end()
+        now = asyncio.get_running_loop().time()
+        self._session.reloads.answered(self._where.model, self._began, now, self._lines.last or {})
 
     async def _to_send(self) -> Post:
         target = self._session.target
         endpoint = self._endpoint()
-        model = await self._session.model_for(self._request, self._timeouts)
+        model = await self._session.model_for(self._request.model, self._timeouts)
+        await self._session.reloads.before(model)
         body = request_body(
             self._request, endpoint=endpoint, model=model, options=target.options, keep_alive=target.keep_alive
         )
@@ -134,10 +168,7 @@ class OllamaStream(HTTPStream):
             raise ProtocolBreach(f"{said}; is this an Ollama server?")
 
     def _refused(self, status: int, headers: httpx.Headers, body: bytes | None) -> AttemptFailure:
-        failure = failure_of_answer(status, headers, body, self._where, private=self._private())
-        if failure.reason is FailureReason.MODEL_NOT_FOUND:
-            self._session.forget_model(self._where.model)
-        return failure
+        return failure_of_answer(status, headers, body, self._where, private=self._private())
 
     def _reported(self, error: object) -> AttemptFailure:
         return failure_of_error(200, read_error(error), self._where, private=self._private())

@@ -5,13 +5,14 @@ Look next at `replay.py`, which answers by them.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from llmlab.core.client import OUTERMOST
-from llmlab.core.events import AttemptEvent, CallEvent
+from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, CallEvent
 from llmlab.core.settings import SettingsError, nearest
 from llmlab.core.vocabulary import BackoffSource, FailureReason, Fate, FinishReason
 from llmlab.observers import read_json_lines
@@ -19,10 +20,10 @@ from llmlab.observers import read_json_lines
 if TYPE_CHECKING:
     import pandas as pd
 
+    from llmlab.core.events import Column
+
     Events: TypeAlias = "HasEvents | str | os.PathLike[str] | pd.DataFrame | Iterable[AttemptEvent | CallEvent]"
     """An `EventLog`, a result of one run, a file of JSON lines, a frame of attempts, or the events themselves."""
-
-E = TypeVar("E", AttemptEvent, CallEvent)
 
 _WORDS: dict[str, Any] = {
     "reason": FailureReason,
@@ -62,7 +63,8 @@ def recorded_events(source: Events, layer: str | None = None) -> RecordedEvents:
         layer: which client's, where clients were stacked; `None` means the outermost.
 
     Raises:
-        SettingsError: the source is of no such kind, lacks a column, or holds several runs or no attempt.
+        SettingsError: the source is of no such kind, lacks a column, has a value of another type, or holds several
+            runs or no attempt.
         ValueError: a line of the file is no event.
         OSError: the file cannot be read.
     """
@@ -87,8 +89,9 @@ def _read(source: Any) -> RecordedEvents:
             where = f"SweepResult.load({str(source)!r})"
             raise SettingsError(f"{source} is a directory; for a store of one run give {where}")
         return _sorted_out(read_json_lines(source))
-    if hasattr(source, "attempts") and hasattr(source, "calls"):
-        return RecordedEvents(_events(AttemptEvent, source.attempts), _events(CallEvent, source.calls))
+    attempts, calls = getattr(source, "attempts", None), getattr(source, "calls", None)  # once: a log makes them anew
+    if attempts is not None and calls is not None:
+        return RecordedEvents(_events(AttemptEvent, attempts), _events(CallEvent, calls))
     if hasattr(source, "columns"):
         return RecordedEvents(_events(AttemptEvent, source), [])
     if isinstance(source, Iterable):
@@ -100,41 +103,49 @@ def _read(source: Any) -> RecordedEvents:
 
 
 def _sorted_out(events: Iterable[Any]) -> RecordedEvents:
-    attempts: list[AttemptEvent] = []
-    calls: list[CallEvent] = []
+    found: dict[type, list[Any]] = {AttemptEvent: [], CallEvent: []}
     for event in events:
-        if isinstance(event, AttemptEvent):
-            attempts.append(_worded(event))
-        elif isinstance(event, CallEvent):
-            calls.append(_worded(event))
-        else:
+        if type(event) not in found:
             raise SettingsError(f"events must be AttemptEvents and CallEvents, got a {type(event).__name__} among them")
-    return RecordedEvents(attempts, calls)
+        found[type(event)].append(event)
+    return RecordedEvents(_events(AttemptEvent, found[AttemptEvent]), _events(CallEvent, found[CallEvent]))
 
 
 def _events(kind: Any, held: Any) -> list[Any]:
-    """Return the rows of a data frame, or a list of events, as events."""
+    """Return the rows of a data frame, or a list of events, as events that can be relied on."""
+    declared = ATTEMPT_COLUMNS if kind is AttemptEvent else CALL_COLUMNS
+    names = [column.name for column in declared]
     if not hasattr(held, "columns"):
-        return [_worded(event) for event in held]
-    missing = [name for name in kind._fields if name not in held.columns]
-    if missing:
-        raise SettingsError(f"a frame of {kind.__name__}s needs the columns {', '.join(missing)}, which this one lacks")
-    columns = [held[name].tolist() for name in kind._fields]
-    return [_worded(kind(*row)) for row in zip(*columns, strict=True)]
+        values = [list(each) for each in zip(*held, strict=True)] or [[] for _ in names]
+    else:
+        missing = [name for name in names if name not in held.columns]
+        if missing:
+            lacking = ", ".join(missing)
+            raise SettingsError(f"a frame of {kind.__name__}s needs the columns {lacking}, which this one lacks")
+        values = [held[name].tolist() for name in names]
+    columns = [_checked(column, each) for column, each in zip(declared, values, strict=True)]
+    return [kind._make(row) for row in zip(*columns, strict=True)]
 
 
-def _worded(event: E) -> E:
-    """Return an event whose words are of their vocabularies: a file has plain texts, a data frame NaN for nothing."""
-    changed: dict[str, Any] = {}
-    for name, words in _WORDS.items():
-        value = getattr(event, name, None)
-        if value is not None and not isinstance(value, words):
-            changed[name] = None if value != value else _word(name, words, value)  # noqa: PLR0124 - NaN
-    worded: Any = event
-    return worded._replace(**changed) if changed else event
+def _checked(column: Column, values: list[Any]) -> list[Any]:
+    """Return a column with its words made those of its vocabulary: a file has plain texts, a frame NaN for nothing."""
+    name = column.name
+    if column.kind != "word":
+        wrong = {type(value) for value in values} - {bool, int, float}
+        if wrong or (name.endswith("_at_s") and not all(map(math.isfinite, values))):
+            got = f"a {wrong.pop().__name__}" if wrong else "NaN or infinity"
+            raise SettingsError(f"{name} of an event must be a number, got {got}")
+        return values
+    words = _WORDS.get(name)
+    if words is None:
+        return values
+    known = {value: _word(name, words, value) for value in set(values)}
+    return [known[value] for value in values]
 
 
 def _word(name: str, words: Any, value: object) -> Any:
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return None
     try:
         return words(value)
     except ValueError:

@@ -5,8 +5,9 @@ seed of the recording everything is as it was, to the byte. Under another policy
 not hold; such an answer is made up, in a way that is chosen, and *marked* in `unknown`, with the reason. No log can say
 what the server would have made of another load: here it answers what it answered, whoever else asks.
 
-Texts and models are not recorded. An answer is filled with a text of its recorded length in tokens, or the simplest
-JSON that fits the request's `response_format`. Look next at `experiments/counterfactual.py`.
+Events hold neither requests nor texts nor models. So an answer is filled with a text of its recorded length in tokens,
+or the simplest JSON that fits the request's `response_format`; and another prompt than yesterday's cannot be noticed,
+and gets yesterday's answer. Look next at `experiments/counterfactual.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The command `llmlab`: its options, its help and its exit codes.
 
-Exit codes: 0 done, 1 it could not be finished (or a check of `verify` missed), 2 wrong options or settings, 130
-interrupted (Ctrl-C), 141 the reader of the output went away (`| head`).
+Exit codes: 0 done, 1 it could not be finished (or a check of `verify` missed, or
+`judge` found a client guilty), 2 wrong options or settings, 130 interrupted (Ctrl-C), 141 the reader of the output went
+away (`| head`).
 
 What the commands do stands in modules of their names, how they write in `console.py`. This module must stay light:
 `--help` answers before anything heavy is loaded, so each command imports its own work.
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmlab import __version__
+from llmlab.cli.judge_command import judge
+from llmlab.cli.options import at_least, probability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 # Plain help, without boxes: it reads the same in every terminal, pager and log, and answers twice as fast.
 app = typer.Typer(
@@ -62,23 +65,6 @@ def _what_is_wrong(error: Exception) -> str | None:
     return f"{command}: {' '.join(describe().split()).rstrip('.')}; see '{command} --help'"
 
 
-def _at_least(lowest: int) -> Callable[[int | None], int | None]:
-    """Return a check of an option's value, in our words: typer's differ from release to release and hide the value."""
-
-    def check(value: int | None) -> int | None:
-        if value is not None and value < lowest:
-            raise typer.BadParameter(f"must be {lowest} or more, got {value}")
-        return value
-
-    return check
-
-
-def _probability(value: float) -> float:
-    if not 0 <= value <= 1:  # also refuses NaN
-        raise typer.BadParameter(f"must be between 0 and 1, got {value:g}")
-    return value
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"llmlab {__version__}")
@@ -113,12 +99,12 @@ def llmlab(
 
 @app.command()
 def demo(
-    calls: Annotated[int, typer.Option(callback=_at_least(1), help="How many calls to make.")] = 12,
+    calls: Annotated[int, typer.Option(callback=at_least(1), help="How many calls to make.")] = 12,
     timeout_probability: Annotated[
-        float, typer.Option(callback=_probability, help="How probable it is that an attempt is never answered.")
+        float, typer.Option(callback=probability, help="How probable it is that an attempt is never answered.")
     ] = 0.2,
     max_retries: Annotated[
-        int, typer.Option(callback=_at_least(0), help="Retries after the first attempt of a call.")
+        int, typer.Option(callback=at_least(0), help="Retries after the first attempt of a call.")
     ] = 2,
     seed: Annotated[int, typer.Option(help="Fixes all chance.")] = 1,
     concurrent: Annotated[bool, typer.Option("--async", help="Make all calls at once, with the async client.")] = False,
@@ -149,12 +135,12 @@ def sweep(  # noqa: PLR0917 - typer takes options from parameters
     ] = None,
     calls: Annotated[
         int | None,
-        typer.Option(callback=_at_least(1), help="Calls for each combination, without a FILE.  [default: 1000]"),
+        typer.Option(callback=at_least(1), help="Calls for each combination, without a FILE.  [default: 1000]"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes all chance, without a FILE.  [default: 0]")] = None,
     workers: Annotated[
         int | None,
-        typer.Option(callback=_at_least(1), metavar="N", help="With a FILE: worker processes; by default as suits it."),
+        typer.Option(callback=at_least(1), metavar="N", help="With a FILE: worker processes; by default as suits it."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="With a FILE: compute only what DIR does not have yet.")
@@ -328,3 +314,6 @@ def verify(
     from llmlab.cli.verify import run  # noqa: PLC0415 - late: pandas and scipy take a second to load
 
     run(quick=quick, cases=case or [], as_json=as_json)
+
+
+app.command()(judge)

@@ -1,5 +1,5 @@
 """How a client behaved towards a misbehaving server: what the fault server recorded of it.
 
-The form of a recording, its writer and its reader stand in `recording.py`. Nothing here knows who served: the fault
-server on a socket and a simulated transport in memory write the same records.
+The records stand in `recording.py`, files of them in `recording_file.py`, and the verdict on them in `judge.py`.
+Nothing here knows who served: the fault server on a socket and a simulated transport in memory write the same records.
 """

@@ -130,8 +130,9 @@ class Outcome(Settings):
 
     record: Literal["outcome"] = "outcome"
     outcome: Literal["answered", "failed"]
-    started_at_s: Seconds
-    ended_at_s: Seconds
+    started_at_s: float
+    """On the server's clock; less than 0 where it was before the recording."""
+    ended_at_s: float
     call: Number | None = None
     """The call's number, where the client sent one with its requests (`x-llmlab-attempt`)."""
     error: Short = ""

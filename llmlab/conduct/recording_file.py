@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from llmlab.conduct.recording import VERSION, BodyDigest, Header, Record, Recording
+from llmlab.conduct.recording import VERSION, BodyDigest, Header, Outcome, Record, Recording
 from llmlab.core.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ MAX_RECORDS = 1_000_000
 """The most records that are read."""
 
 _HOW = "make one with `llmlab serve --record FILE`"
+_TIMES = ("started_at", "ended_at")
+_TIME: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)])
+_TABLE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="record")])
 
 
@@ -107,9 +110,45 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
         raise SettingsError(f"{file}: {error}") from None
 
 
-def _records(file: Path, lines: BinaryIO, notices: list[str]) -> Iterator[Record]:
-    yield _header(file, lines.readline(MAX_LINE_BYTES + 1))
-    number = 1
+def read_outcomes(path: str | os.PathLike[str], header: Header) -> tuple[Outcome, ...]:
+    """Read what a client reports of its calls: JSON lines, one a call.
+
+        {"outcome": "answered", "started_at": 1764043200.01, "ended_at": 1764043201.5}
+
+    `outcome` is `answered` or `failed`, the times are seconds since 1970; `call` may give the number that the client
+    sent in `x-llmlab-attempt`, `error` a name. They are brought to the clock of the recording with this header.
+
+    Raises:
+        SettingsError: the file cannot be read, or a line is no outcome; the message names file and line.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as lines:
+            return tuple(_outcome(file, number, line, header) for number, line in _lines(file, lines) if line.strip())
+    except OSError as error:
+        raise SettingsError(f"cannot read '{file}' ({error.strerror}); name a file of outcomes") from None
+
+
+def _outcome(file: Path, number: int, line: bytes, header: Header) -> Outcome:
+    try:
+        said: dict[str, Any] = _TABLE.validate_json(line)
+        times = {f"{name}_s": _TIME.validate_python(said.pop(name, None)) - header.started_at for name in _TIMES}
+        return Outcome(**{**said, **times})
+    except ValidationError as error:
+        what = _first(error)
+    except SettingsError as error:
+        what = _one_word(error)
+    example = '{"outcome": "answered" or "failed", "started_at": SECONDS, "ended_at": SECONDS}'
+    raise SettingsError(f"{file}, line {number}: is no outcome ({what}); a line is {example}, times since 1970")
+
+
+def _lines(file: Path, lines: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield each line with its number, from 1, within the bounds on both.
+
+    Raises:
+        SettingsError: a bound is exceeded.
+    """
+    number = 0
     while line := lines.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(line) > MAX_LINE_BYTES:
@@ -118,6 +157,14 @@ def _records(file: Path, lines: BinaryIO, notices: list[str]) -> Iterator[Record
             )
         if number > MAX_RECORDS:
             raise SettingsError(f"{file}: has more than {MAX_RECORDS:,} records; record for a shorter time")
+        yield number, line
+
+
+def _records(file: Path, file_lines: BinaryIO, notices: list[str]) -> Iterator[Record]:
+    lines = _lines(file, file_lines)
+    _, first = next(lines, (1, b""))
+    yield _header(file, first)
+    for number, line in lines:
         if not line.endswith(b"\n"):
             notices.append(f"line {number} was torn off in writing and is left out")
             return
@@ -141,7 +188,7 @@ def _header(file: Path, line: bytes) -> Header:
         SettingsError: the line is no header of this version; the message says which of the two.
     """
     try:
-        head: Any = TypeAdapter(dict[str, Any]).validate_json(line)
+        head = _TABLE.validate_json(line)
     except ValidationError:
         head = {}
     if head.get("format") != "llmlab-conduct":

@@ -73,12 +73,12 @@ def setting_names(model: type[BaseModel]) -> list[str]:
     return sorted({*model.model_fields, *getattr(model, "shorthands", ())})
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: str, valid: Iterable[str], *, called: str = "valid") -> str:
     """Return the complete list of valid names, led by "did you mean 'x'?" where one of them is near."""
     options = sorted(valid)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}valid: {', '.join(options)}"
+    return f"{hint}{called}: {', '.join(options)}"
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

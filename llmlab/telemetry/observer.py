@@ -65,6 +65,7 @@ class OpenTelemetryObserver:
 
     Raises:
         SettingsError: OpenTelemetry's API is not installed.
+        TypeError: a provider is none.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class OpenTelemetryObserver:
         server_port: int | None = None,
         virtual_epoch: float = 0.0,
     ) -> None:
+        _refuse_other("tracer_provider", tracer_provider, "get_tracer")
+        _refuse_other("meter_provider", meter_provider, "get_meter")
         self._api = api = _opentelemetry()
         self._tracer = api.trace.get_tracer("llmlab", __version__, tracer_provider)
         meter = api.metrics.get_meter("llmlab", __version__, meter_provider)
@@ -203,6 +206,11 @@ class OpenTelemetryObserver:
         if loop is not None and not isinstance(loop, VirtualLoop):
             offset = time.time_ns() - round(loop.time() * 1e9)
         return lambda seconds: round(seconds * 1e9) + offset
+
+
+def _refuse_other(name: str, provider: object, method: str) -> None:
+    if provider is not None and not callable(getattr(provider, method, None)):
+        raise TypeError(f"{name} must have a method {method}, as OpenTelemetry's has; got a {type(provider).__name__}")
 
 
 def _histogram(meter: Any, metric: Metric) -> Histogram:

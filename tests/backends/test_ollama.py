@@ -316,9 +316,10 @@ def test_a_chosen_model_that_has_gone_is_looked_up_again():
         return [await session.attempt(HELLO, timeouts=Timeouts(), key=KEY) for _ in range(2)]
 
     gone = recorded("generate_missing_model")
-    with ReplayServer([tags("nosuch"), tags("new"), *gone, answer(LAST)]) as server:
+    with ReplayServer([tags("nosuch"), tags("new"), tags("new"), *gone, answer(LAST)]) as server:
         first, second = on_a_loop(OllamaBackend(base_url=server.url), twice)
     assert first.reason is R.MODEL_NOT_FOUND
+    assert "installed: new" in first.message
     assert isinstance(second, Answer)
 
 

@@ -8,10 +8,10 @@ from pydantic import BaseModel
 
 from llmlab.backends import http_answers, ollama_protocol
 from llmlab.backends.http_answers import ProtocolBreach, ReportedError
-from llmlab.backends.ollama_protocol import LineReader, first_model, request_body
+from llmlab.backends.ollama_protocol import LineReader, request_body
 from llmlab.core.messages import LLMRequest, Message
 from llmlab.core.vocabulary import FinishReason
-from tests.ollama_replay import LAST, line, recorded
+from tests.ollama_replay import LAST, line
 
 
 def body_of(request: LLMRequest, endpoint="generate", **settings):
@@ -199,39 +199,3 @@ def test_an_answer_without_end_is_refused(monkeypatch):
     reader.feed(line("x" * 1000))
     with pytest.raises(ProtocolBreach, match="the answer is longer than 1000 characters"):
         reader.feed(line("x"))
-
-
-def listed(*models):
-    return json.dumps({"models": models}).encode()
-
-
-def test_the_first_installed_model_that_writes_text_is_chosen():
-    (tags,) = recorded("tags")
-    assert first_model(tags.chunks[0].data) == "tiny-slow:latest"
-    embedding = {"name": "nomic", "capabilities": ["embedding"]}
-    assert first_model(listed(embedding, {"name": "b", "capabilities": ["completion", "tools"]})) == "b"
-    assert first_model(listed({"name": "of an older server"})) == "of an older server"
-
-
-@pytest.mark.parametrize("body", [b'{"models":[]}', b'{"models":null}', listed({"name": "x", "capabilities": []})])
-def test_no_model_may_be_installed(body):
-    assert first_model(body) is None
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b"nonsense",
-        b"\xff",
-        b'{"models":5}',
-        b'{"models":[5]}',
-        b'{"models":[{}]}',
-        listed({"name": 5}),
-    ],
-)
-def test_what_is_no_list_of_models_is_a_breach(body):
-    with pytest.raises(ProtocolBreach, match="/api/tags"):
-        first_model(body)

@@ -255,7 +255,7 @@ def test_what_holds_no_events_is_refused(source, message):
         ReplayBackend(source)
 
 
-def test_a_frame_without_a_column_a_directory_and_a_wrong_word_are_refused(tmp_path):
+def test_a_frame_without_a_column_a_directory_and_wrong_values_are_refused(tmp_path):
     log = recorded(MockBackend(), policy())
     with pytest.raises(SettingsError, match="needs the columns hedge, which this one lacks"):
         ReplayBackend(attempts_frame(log).drop(columns="hedge"))
@@ -263,6 +263,9 @@ def test_a_frame_without_a_column_a_directory_and_a_wrong_word_are_refused(tmp_p
         ReplayBackend(tmp_path)
     with pytest.raises(SettingsError, match="reason must be one of attempt_timeout, "):
         ReplayBackend([log.attempts[0]._replace(reason="tired")])
+    for wrong, message in ((float("nan"), "got NaN or infinity"), ("soon", "got a str"), (None, "got a NoneType")):
+        with pytest.raises(SettingsError, match=f"ended_at_s of an event must be a number, {message}"):
+            ReplayBackend([log.attempts[0]._replace(ended_at_s=wrong)])
     with pytest.raises(SettingsError, match="valid: best, recorded, resample, worst"):
         ReplayBackend(log, made_up="guess")
 

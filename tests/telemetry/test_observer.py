@@ -329,3 +329,10 @@ def test_without_opentelemetry_the_error_says_what_to_install(monkeypatch):
 
 def test_without_a_provider_it_does_nothing_and_breaks_nothing():
     assert generate(OpenTelemetryObserver()).ok
+
+
+def test_providers_in_each_others_place_are_refused(collector):
+    with pytest.raises(TypeError, match=r"tracer_provider must have a method get_tracer, .* got a MeterProvider"):
+        OpenTelemetryObserver(collector.meters)
+    with pytest.raises(TypeError, match=r"meter_provider must have a method get_meter, .* got a TracerProvider"):
+        OpenTelemetryObserver(None, collector.tracers)
