@@ -19,12 +19,13 @@ The map; each package imports only from those above it:
     sync.py         Client, the synchronous face of AsyncClient
     observers.py    events into files and into logging
     telemetry/      events into OpenTelemetry spans and metrics
-    backends/       what a call is sent to: mock.py (simulated), ollama.py, with_faults.py; faults.py is the vocabulary
+    backends/       what a call is sent to: mock.py (simulated), ollama.py, openai.py, with_faults.py
+      faults.py       the vocabulary of what goes wrong
       layer.py        a client as a value, for stacks; fallback.py tries several
       replay.py       answers as recorded
       server_model.py a simulated server that queues: slots, tokens, cold starts, limits, outages
     conduct/        how a client behaved towards a misbehaving server: recordings of the fault server
-    llms.py         MockLLM, LocalLLM, AsyncMockLLM, AsyncLocalLLM: a backend and a policy in one
+    llms.py         MockLLM, LocalLLM, OpenAILLM and their async twins: a backend and a policy in one
     arrow.py        events as Arrow tables: the form in which they are stored and sent
     analysis/       events into data frames, metrics and intervals; recommend: a sweep and an SLO into a decision
     wire/           the simulated server as HTTP, for clients of any make: exchange.py says what goes over the wire
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from llmlab.backends.ollama import OllamaBackend
     from llmlab.backends.ollama_description import ServerDescription
     from llmlab.backends.ollama_inquiry import WarmUp
+    from llmlab.backends.openai import OpenAIBackend
     from llmlab.backends.replay import ReplayBackend
     from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
@@ -99,7 +101,7 @@ if TYPE_CHECKING:
     from llmlab.experiments.workload import ClosedLoop, OpenLoop
     from llmlab.exports.as_code import as_code
     from llmlab.exports.export import export_policy
-    from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, LocalLLM, MockLLM
+    from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, AsyncOpenAILLM, LocalLLM, MockLLM, OpenAILLM
     from llmlab.observers import JsonLinesObserver, LoggingObserver
     from llmlab.reports.document import report
     from llmlab.sync import Client
@@ -117,6 +119,7 @@ _HOME = {
     "llmlab.backends.ollama": ("OllamaBackend",),
     "llmlab.backends.ollama_description": ("ServerDescription",),
     "llmlab.backends.ollama_inquiry": ("WarmUp",),
+    "llmlab.backends.openai": ("OpenAIBackend",),
     "llmlab.backends.replay": ("ReplayBackend",),
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
@@ -155,7 +158,7 @@ _HOME = {
     "llmlab.experiments.workload": ("ClosedLoop", "OpenLoop"),
     "llmlab.exports.as_code": ("as_code",),
     "llmlab.exports.export": ("export_policy",),
-    "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "LocalLLM", "MockLLM"),
+    "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "AsyncOpenAILLM", "LocalLLM", "MockLLM", "OpenAILLM"),
     "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
     "llmlab.reports.document": ("report",),
     "llmlab.sync": ("Client",),
@@ -172,6 +175,7 @@ __all__ = [
     "AsyncLLMStream",
     "AsyncLocalLLM",
     "AsyncMockLLM",
+    "AsyncOpenAILLM",
     "AttemptEvent",
     "AttemptFailure",
     "AttemptKey",
@@ -215,6 +219,8 @@ __all__ = [
     "MockLLM",
     "Observer",
     "OllamaBackend",
+    "OpenAIBackend",
+    "OpenAILLM",
     "OpenLoop",
     "OpenTelemetryObserver",
     "Outage",

@@ -1,4 +1,4 @@
-"""The ready-made clients: `MockLLM` and `LocalLLM`, and their async twins.
+"""The ready-made clients: `MockLLM`, `LocalLLM` and `OpenAILLM`, and their async twins.
 
 Each is a `Client` (or `AsyncClient`) over one backend, with the backend's and the policy's settings as plain keywords:
 
@@ -6,8 +6,9 @@ Each is a `Client` (or `AsyncClient`) over one backend, with the backend's and t
 
 The defaults of a bare client: `MockLLM()` is a `MockBackend()` (no faults, latencies lognormal with a median of 0.8 s,
 seed 0, so every run is the same) under `ClientPolicy()`. `LocalLLM()` is an `OllamaBackend()` (the server that
-`OLLAMA_HOST` names, its first installed model) under `LOCAL_POLICY`: what a model on one's own machine needs. The
-policy's table is in `llmlab.core.policy`.
+`OLLAMA_HOST` names, its first installed model) under `LOCAL_POLICY`: what a model on one's own machine needs.
+`OpenAILLM()` is an `OpenAIBackend()` (the server that `OPENAI_BASE_URL` names, with the key in `OPENAI_API_KEY`) under
+`ClientPolicy()`, whose table is in `llmlab.core.policy`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from llmlab.backends.mock import MockBackend, MockSettings
 from llmlab.backends.ollama import OllamaBackend
+from llmlab.backends.openai import OpenAIBackend
 from llmlab.core.backend import AttemptFailure
 from llmlab.core.client import AsyncClient
 from llmlab.core.messages import LLMFailure
@@ -72,6 +74,26 @@ class OllamaSettings(TypedDict, total=False):
 
 class _LocalKeywords(OllamaSettings, PolicySettings, ClientSettings, total=False):
     """Everything that `LocalLLM` and `AsyncLocalLLM` take."""
+
+
+class OpenAISettings(TypedDict, total=False):
+    """The settings of an `OpenAIBackend` that `OpenAILLM` takes as plain keywords."""
+
+    base_url: str | None
+    model: str | None
+    api_key_env: str | None
+    allow_plain_http: bool
+    organization: str | None
+    options: dict[str, Any]
+    max_tokens_field: str
+    include_usage: bool
+    strict_end: bool
+    strict_schema: bool
+    http_client: Any
+
+
+class _OpenAIKeywords(OpenAISettings, PolicySettings, ClientSettings, total=False):
+    """Everything that `OpenAILLM` and `AsyncOpenAILLM` take."""
 
 
 class MockLLM(Client):
@@ -181,6 +203,30 @@ def _session(client: AsyncClient) -> OllamaSession:
     return cast("OllamaSession", client.flow().backend)
 
 
+class OpenAILLM(Client):
+    """A client of any server that speaks OpenAI's chat completions: vLLM, llama.cpp, Ollama's `/v1`, a hosted service.
+
+    Takes, as keywords: an `OpenAIBackend`'s settings (`base_url`, `model`, `api_key_env`, ...), a policy's
+    (`max_retries`, `attempt_timeout`, `max_concurrency`, ...) or a whole `policy`, and `observers`, `seed` (of the
+    jitter), `state`, `layer`.
+
+    Raises:
+        SettingsError: a setting has a wrong name, type or value.
+    """
+
+    def __init__(self, **settings: Unpack[_OpenAIKeywords]) -> None:
+        backend, client = _openai(dict(settings))
+        super().__init__(backend, **client)
+
+
+class AsyncOpenAILLM(AsyncClient):
+    """`OpenAILLM` for async code."""
+
+    def __init__(self, **settings: Unpack[_OpenAIKeywords]) -> None:
+        backend, client = _openai(dict(settings))
+        super().__init__(backend, **client)
+
+
 _CLIENT_SETTINGS = frozenset(ClientSettings.__annotations__)
 
 
@@ -194,6 +240,11 @@ def _mock(settings: dict[str, Any], *also: str) -> tuple[MockBackend, dict[str, 
 def _local(settings: dict[str, Any]) -> tuple[OllamaBackend, dict[str, Any]]:
     backend, client = _sorted_out(settings, frozenset(OllamaSettings.__annotations__), LOCAL_POLICY)
     return OllamaBackend(**backend), client
+
+
+def _openai(settings: dict[str, Any]) -> tuple[OpenAIBackend, dict[str, Any]]:
+    backend, client = _sorted_out(settings, frozenset(OpenAISettings.__annotations__), ClientPolicy())
+    return OpenAIBackend(**backend), client
 
 
 def _sorted_out(

@@ -12,6 +12,7 @@ import llmlab
 from llmlab import (
     AsyncLocalLLM,
     AsyncMockLLM,
+    AsyncOpenAILLM,
     ClientPolicy,
     Faults,
     LLMFailure,
@@ -19,9 +20,12 @@ from llmlab import (
     LLMResponse,
     LocalLLM,
     MockLLM,
+    OpenAIBackend,
+    OpenAILLM,
     RetryPolicy,
     SettingsError,
 )
+from llmlab.llms import OpenAISettings
 from llmlab.virtual_time import run
 
 ROOT = Path(__file__).parents[1]
@@ -140,12 +144,26 @@ def test_a_local_model_gets_more_time_and_few_calls_at_once(llm):
         llm(base_ulr="http://127.0.0.1:1")
 
 
-def test_nobody_listening_is_a_failure_and_no_exception():
-    with LocalLLM(base_url="http://127.0.0.1:9", model="tiny", max_retries=0) as llm:
+@pytest.mark.parametrize("llm", [OpenAILLM, AsyncOpenAILLM])
+def test_plain_keywords_go_to_an_openai_compatible_backend_and_its_policy(llm):
+    client = llm(base_url="http://127.0.0.1:9/v1", model="m", api_key_env="MY_KEY", max_retries=1)
+    assert client.backend == OpenAIBackend(base_url="http://127.0.0.1:9/v1", model="m", api_key_env="MY_KEY")
+    assert client.policy == ClientPolicy(retry=RetryPolicy(max_retries=1))
+    with pytest.raises(SettingsError, match="did you mean 'api_key_env'"):
+        llm(api_key="sk-1")
+
+
+def test_every_setting_of_the_openai_compatible_backend_is_a_keyword():
+    assert OpenAISettings.__annotations__.keys() == OpenAIBackend.model_fields.keys() - {"kind"}
+
+
+@pytest.mark.parametrize(("sync_llm", "async_llm"), [(LocalLLM, AsyncLocalLLM), (OpenAILLM, AsyncOpenAILLM)])
+def test_nobody_listening_is_a_failure_and_no_exception(sync_llm, async_llm):
+    with sync_llm(base_url="http://127.0.0.1:9", model="tiny", max_retries=0) as llm:
         assert llm.generate("Hello").reason == "connection_failed"
 
     async def main():
-        async with AsyncLocalLLM(base_url="http://127.0.0.1:9", model="tiny", max_retries=0) as llm:
+        async with async_llm(base_url="http://127.0.0.1:9", model="tiny", max_retries=0) as llm:
             return await llm.generate("Hello")
 
     assert asyncio.run(main()).reason == "connection_failed"

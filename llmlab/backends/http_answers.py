@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmlab.core.backend import Answer
+    from llmlab.core.backend import Outcome
 
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes. The longest honest line is Ollama's last one, which holds a number of up to seven digits for every token."""
@@ -75,8 +75,8 @@ class AnswerReader(ABC):
         """
 
     @abstractmethod
-    def answer(self, *, model: str, time_to_first_token: float | None) -> Answer:
-        """Return the complete answer; `model` is the name to give where the server gave none."""
+    def answer(self, *, model: str, time_to_first_token: float | None) -> Outcome:
+        """Return what the complete answer comes to; `model` is the name to give where the server gave none."""
 
     def take(self, piece: str, what: str) -> None:
         """Keep the next piece of text, which is not empty; `what` held it, for the error.

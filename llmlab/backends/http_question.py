@@ -1,12 +1,17 @@
-"""A question to a server that many attempts wait for, such as which models there are: it is asked once for all."""
+"""A question to a server that many attempts wait for, such as which model it has: it is asked once for all."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from llmlab.backends.http_failures import Failed
+from llmlab.core.backend import AttemptFailure
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
+
+    from llmlab.core.backend import Timeouts
 
 T = TypeVar("T")
 
@@ -34,3 +39,37 @@ class Question(Generic[T]):
             if not self._waiting and not self._task.done():
                 self._given_up = True
                 self._task.cancel()
+
+
+class DefaultModel:
+    """The model for requests that name none, where the settings name none either: the server is asked once.
+
+    Args:
+        look_up: asks the server, within these timeouts, and says which model it is.
+    """
+
+    def __init__(self, look_up: Callable[[Timeouts], Coroutine[Any, Any, str | AttemptFailure]]) -> None:
+        self._look_up = look_up
+        self._known: str | None = None
+        self._question: Question[str | AttemptFailure] | None = None
+
+    async def name(self, timeouts: Timeouts) -> str:
+        """Return the model's name.
+
+        Raises:
+            Failed: the server does not say.
+        """
+        if self._known is not None:
+            return self._known
+        if self._question is None or self._question.is_over:
+            self._question = Question(self._look_up(timeouts))
+        found = await self._question.answer()
+        if isinstance(found, AttemptFailure):
+            raise Failed(found)
+        self._known = found
+        return found
+
+    def forget(self, model: str) -> None:
+        """Ask again next time, where this is the model: it has gone."""
+        if self._known == model:
+            self._known = None

@@ -17,6 +17,8 @@ from llmlab.backends.http_answers import ProtocolBreach
 from llmlab.core.retry_after import parse_http_date, parse_retry_after
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmlab.core.backend import Timeouts
 
 HEADERS = {
@@ -83,7 +85,7 @@ async def read_error_body(response: httpx.Response) -> bytes | None:
     return b""
 
 
-def retry_after(headers: httpx.Headers) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the wait that an answer asks for, in seconds, or `None`."""
     value = headers.get("retry-after")
     if value is None:

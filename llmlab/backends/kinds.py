@@ -13,6 +13,7 @@ from llmlab.backends.fallback import Fallback
 from llmlab.backends.layer import Layer
 from llmlab.backends.mock import MockBackend
 from llmlab.backends.ollama import OllamaBackend
+from llmlab.backends.openai import OpenAIBackend
 from llmlab.backends.with_faults import WithFaults
 from llmlab.core.settings import Settings, nearest
 
@@ -21,6 +22,7 @@ BACKENDS: dict[str, type[Settings]] = {
     "layer": Layer,
     "mock": MockBackend,
     "ollama": OllamaBackend,
+    "openai": OpenAIBackend,
     "with_faults": WithFaults,
 }
 """Every built-in backend by its `kind`."""

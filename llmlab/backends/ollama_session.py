@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmlab.backends.http_answers import ProtocolBreach
 from llmlab.backends.http_failures import Failed, Where
 from llmlab.backends.http_pools import Pools
-from llmlab.backends.http_question import Question
+from llmlab.backends.http_question import DefaultModel
 from llmlab.backends.http_stream import HTTPStream, Post
 from llmlab.backends.http_transport import HEADERS, content_type
 from llmlab.backends.ollama_failures import OLLAMA, failure_of_answer, failure_of_error, no_such_model, read_error
@@ -59,8 +59,7 @@ class OllamaSession:
         weakref.finalize(self, self.pools.close_later, asyncio.get_running_loop()).atexit = False
         self._inquiry = Inquiry(self.pools, target.base_url)
         self.reloads = ReloadWatch(self._inquiry, target.base_url, target.options, target.keep_alive)
-        self._chosen: str | None = None
-        self._question: Question[str | AttemptFailure] | None = None
+        self._default_model = DefaultModel(self._inquiry.first_installed)
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Send the request once and say what came back; a cancellation closes the connection at once."""
@@ -102,22 +101,13 @@ class OllamaSession:
 
     async def model_for(self, wanted: str | None, timeouts: Timeouts) -> str:
         """Return the model to ask: the one wanted, the backend's, or the first one installed (looked up once)."""
-        name = wanted or self.target.model or self._chosen
-        if name is None:
-            if self._question is None or self._question.is_over:
-                self._question = Question(self._inquiry.first_installed(timeouts))
-            found = await self._question.answer()
-            if isinstance(found, AttemptFailure):
-                raise Failed(found)
-            name = self._chosen = found
-        return name
+        return wanted or self.target.model or await self._default_model.name(timeouts)
 
     async def explained(self, failure: AttemptFailure, model: str) -> AttemptFailure:
         """Return a failure, with the installed models in its message where the model asked for is not one of them."""
         if failure.reason is not FailureReason.MODEL_NOT_FOUND or not model:
             return failure
-        if self._chosen == model:  # it has gone: look the first installed one up again next time
-            self._chosen = None
+        self._default_model.forget(model)
         models = await self._inquiry.installed(_LISTING_PATIENCE)
         if isinstance(models, AttemptFailure):
             return failure

@@ -1,6 +1,6 @@
 """`ClientPolicy`: everything a client decides by, as one frozen, serialisable value.
 
-The defaults of every policy and of a bare `MockLLM()` and `LocalLLM()`, each with its reason:
+The defaults of every policy and of a bare `MockLLM()`, `LocalLLM()` and `OpenAILLM()`, each with its reason:
 
 | setting | default | why |
 | --- | --- | --- |
@@ -27,6 +27,10 @@ The defaults of every policy and of a bare `MockLLM()` and `LocalLLM()`, each wi
 | `MockLLM.seed` | 0 | a laboratory repeats itself; other clients take their jitter from the operating system |
 | `LocalLLM.base_url` | none | `OLLAMA_HOST` says where the server is, else it is on this machine at port 11434 |
 | `LocalLLM.model` | none | the server's first installed model answers, so that a first try needs no name |
+| `OpenAILLM.base_url` | none | `OPENAI_BASE_URL` says where the server is, else it is OpenAI's own |
+| `OpenAILLM.model` | none | a server that has one model is asked for its name; one with several wants you to say |
+| `OpenAILLM.api_key_env` | `OPENAI_API_KEY` | settings are stored and shown: they name the variable, and hold no key |
+| `OpenAILLM.strict_end` | true | a stream without `finish_reason` and `[DONE]` may have been cut on its way |
 
 A policy of your own is a subclass: of `Backoff` with its own `delay`, of `RetryPolicy` with its own `allows` or `wait`,
 or of a budget, breaker, throttle, adaptive limit or hedging whose `at_work` returns a state machine of your own.

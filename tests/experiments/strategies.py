@@ -26,6 +26,7 @@ from llmlab import (
     LogRange,
     MockBackend,
     OllamaBackend,
+    OpenAIBackend,
     OpenLoop,
     Outage,
     RateLimit,
@@ -97,8 +98,17 @@ ollamas = st.builds(
     options=st.dictionaries(texts, st.integers() | st.none() | st.lists(texts, max_size=2), max_size=2),
     keep_alive=st.none() | st.just("10m") | seconds,
 )
+openais = st.builds(
+    OpenAIBackend,
+    base_url=st.none() | st.just("http://127.0.0.1:8000/v1"),
+    model=st.none() | st.just("qwen"),
+    api_key_env=st.none() | st.just("MY_KEY"),
+    options=st.dictionaries(texts, st.integers() | st.none() | st.lists(texts, max_size=2), max_size=2),
+    max_tokens_field=st.sampled_from(["auto", "max_tokens"]),
+    strict_end=st.booleans(),
+)
 backends = st.recursive(
-    mocks | ollamas,
+    mocks | ollamas | openais,
     lambda behind: st.one_of(
         st.builds(WithFaults, behind, faults=faults, seed=st.integers()),
         st.builds(

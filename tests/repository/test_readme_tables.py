@@ -12,7 +12,7 @@ from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, columns_table
 from llmlab.core.limits import RateLimit
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.vocabulary import reasons_table
-from llmlab.llms import LOCAL_POLICY, LocalLLM, MockLLM
+from llmlab.llms import LOCAL_POLICY, LocalLLM, MockLLM, OpenAILLM
 from llmlab.telemetry import mapping_table
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,12 @@ def rows_of_the_defaults() -> dict[str, str]:
     return {name.strip("` "): default for names, default, _ in rows for name in names.split(",")}
 
 
-SUBJECTS = {"RateLimit": RateLimit(), "MockLLM": MockLLM().backend, "LocalLLM": LocalLLM().backend}
+SUBJECTS = {
+    "RateLimit": RateLimit(),
+    "MockLLM": MockLLM().backend,
+    "LocalLLM": LocalLLM().backend,
+    "OpenAILLM": OpenAILLM().backend,
+}
 """Whose defaults stand in the table beside those of `ClientPolicy`."""
 
 
