@@ -1,4 +1,5 @@
 """Servers on one's own machine that misbehave or repeat themselves, for trying out any client.
 
+All of them are `hosting.py` (a socket and a thread) and `connection.py` (HTTP that may be broken on purpose).
 `replay.py` answers from recordings of a real Ollama (`recording.py`).
 """

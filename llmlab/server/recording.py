@@ -62,33 +62,9 @@ class Exchange:
         """The answer's status."""
         return int(self.status_line.split(" ", 2)[1])
 
-    @property
-    def chunked(self) -> bool:
-        """Whether the body is sent as HTTP chunks."""
-        return any(name.lower() == "transfer-encoding" for name, _ in self.headers)
-
-    @property
-    def closes(self) -> bool:
-        """Whether the connection ends with this answer."""
-        wanted = any(name.lower() == "connection" and value.lower() == "close" for name, value in self.headers)
-        return wanted or self.ending != "complete"
-
     def replace(self, **changes: Any) -> Exchange:
         """Return a copy with these fields changed: another ending, or the answer to another request."""
         return dataclasses.replace(self, **changes)
-
-    def head(self) -> bytes:
-        """Return the status line and headers as they go over the wire."""
-        lines = [self.status_line, *(f"{name}: {value}" for name, value in self.headers)]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-    def framed(self, chunk: Chunk) -> bytes:
-        """Return a piece of the body as it goes over the wire."""
-        return b"%x\r\n%b\r\n" % (len(chunk.data), chunk.data) if self.chunked else chunk.data
-
-    def end(self) -> bytes:
-        """Return what follows the last piece of a complete body."""
-        return b"0\r\n\r\n" if self.chunked and self.ending == "complete" else b""
 
 
 def recordings(*names: str) -> list[Exchange]:
@@ -153,15 +129,20 @@ def _exchange(recorded: dict[str, Any], case: str) -> Exchange:
     )
 
 
-def asked_for(body: bytes) -> tuple[str | None, bool | None]:
-    """Return the model and whether a stream is wanted, from a request's body; `None` for what it does not say."""
+def asked_for(body: bytes, *, streams: bool = True) -> tuple[str | None, bool | None]:
+    """Return the model and whether a stream is wanted, from a request's body; `None` for what it does not say.
+
+    Args:
+        body: the request's body.
+        streams: what is meant by a body that does not mention it.
+    """
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return None, None
     if not isinstance(value, dict):
         return None, None
-    model, stream = value.get("model"), value.get("stream", True)
+    model, stream = value.get("model"), value.get("stream", streams)
     return (model if isinstance(model, str) else None), (stream if isinstance(stream, bool) else None)
 
 

@@ -103,7 +103,8 @@ def test_a_server_that_sends_nothing_breaks_the_first_byte():
 
 
 def test_a_body_that_does_not_begin_breaks_the_first_byte_too():
-    with raw_server(answer().head()) as url:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with raw_server(head) as url:
         failure = attempt(url, timeouts=SHORT)
     assert isinstance(failure, AttemptFailure)
     assert (failure.reason, failure.status_code) == (R.ATTEMPT_TIMEOUT, 200)
