@@ -35,7 +35,7 @@ from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, two_uniforms
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings
-from llmlab.core.streams import StreamedAttempt
+from llmlab.core.streams import StreamedAttempt, streaming
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
 if TYPE_CHECKING:
@@ -125,6 +125,10 @@ class MockBackend(Settings):
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Answer one attempt, or fail as the draw for its key says."""
         return await self.session().attempt(request, timeouts=timeouts, key=key)
+
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Answer one attempt a token at a time, or fail as the draw for its key says."""
+        return streaming(self.session())(request, timeouts=timeouts, key=key)
 
 
 class MockServer:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PrivateAttr, SkipValidation, model_validator
 
-from llmlab.backends.fault_effects import met, met_nothing, timing
+from llmlab.backends.fault_effects import Timing, breaks_at, met, met_nothing, timing
 from llmlab.backends.faults import (
     FAULT_SHORTHANDS,
     FAULTS,
@@ -22,13 +23,15 @@ from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, LayeredBackend, Timeouts, session_of
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.settings import Settings
+from llmlab.core.streams import StreamedAttempt, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from llmlab.core.backend import AttemptKey, Backend, Outcome
+    from llmlab.core.backend import AttemptFailure, AttemptKey, AttemptStream, Backend, Outcome
     from llmlab.core.events import Observer
     from llmlab.core.messages import LLMRequest
+    from llmlab.core.streams import Steps
 
 
 class WithFaults(Settings):
@@ -103,6 +106,10 @@ class WithFaults(Settings):
         """Make one attempt, or fail as the draw for its key says."""
         return await self.session().attempt(request, timeouts=timeouts, key=key)
 
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Stream one attempt, as far as the fault that is drawn for its key lets the text through."""
+        return self.session().stream(request, timeouts=timeouts, key=key)
+
 
 class FaultySession:
     """A `WithFaults` at work on one event loop."""
@@ -110,6 +117,7 @@ class FaultySession:
     def __init__(self, settings: WithFaults, backend: Backend, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
         self.backend = backend
+        self._stream = streaming(backend)
         self._loop = loop
         self._fault: Callable[[float], FaultKind | None] | None = settings.faults.drawing(settings.seed, loop.time)
 
@@ -120,29 +128,79 @@ class FaultySession:
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Make one attempt, or fail as the draw for its key says."""
-        fault = None
-        if self._fault is not None:
-            fault = self._fault(uniform(self.settings.seed, key.call, key.attempt, Purpose.FAULT))
+        fault = self._drawn(key)
         if fault is None:
             return await self.backend.attempt(request, timeouts=timeouts, key=key)
-        began, faults = self._loop.time(), self.settings.faults
         if fault not in SPOILS_THE_ANSWER:
-            failure, wait = met_nothing(fault, timeouts, faults)
-            await wait_until(self._loop, began + (wait or 0.0))
-            return failure
+            return await self._meets_nothing(fault, timeouts)
+        began = self._loop.time()
         answer = await self.backend.attempt(request, timeouts=timeouts, key=key)
+        outcome, end = self._met(fault, request, answer, self._loop.time() - began, timeouts)
+        await wait_until(self._loop, began + end)
+        return outcome
+
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Stream one attempt, as far as the fault that is drawn for its key lets the text through.
+
+        Where a fault breaks an answer is known only at its end, so a half of what has come is held back all the time.
+        A slow drip lets the first piece through, and the others when the answer is complete, each at its time. What
+        spoils the text waits for the whole of it.
+        """
+        return StreamedAttempt(self._steps(request, timeouts, key))
+
+    async def _steps(self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> Steps:
+        fault = self._drawn(key)
+        if fault is not None and fault not in SPOILS_THE_ANSWER:
+            yield await self._meets_nothing(fault, timeouts)
+            return
+        began = self._loop.time()
+        came: list[tuple[float, str]] = []
+        handed_on = 0
+        stream = self._stream(request, timeouts=timeouts, key=key)
+        try:
+            async for piece in stream:
+                if piece:
+                    came.append((self._loop.time() - began, piece))
+                for _, text in came[handed_on : _let_through(fault, len(came))]:
+                    handed_on += 1
+                    yield text
+        finally:
+            await stream.aclose()
+        if fault is None:
+            yield stream.outcome
+            return
+        outcome, end = self._met(fault, request, stream.outcome, self._loop.time() - began, timeouts)
+        for after, text in _held_back(fault, came, outcome, self.settings.faults):
+            if after < end or isinstance(outcome, Answer):
+                await wait_until(self._loop, began + min(after, end))
+                yield text
+        await wait_until(self._loop, began + end)
+        yield outcome
+
+    def _drawn(self, key: AttemptKey) -> FaultKind | None:
+        if self._fault is None:
+            return None
+        return self._fault(uniform(self.settings.seed, key.call, key.attempt, Purpose.FAULT))
+
+    async def _meets_nothing(self, fault: FaultKind, timeouts: Timeouts) -> AttemptFailure:
+        began = self._loop.time()
+        failure, wait = met_nothing(fault, timeouts, self.settings.faults)
+        await wait_until(self._loop, began + (wait or 0.0))
+        return failure
+
+    def _met(
+        self, fault: FaultKind, request: LLMRequest, answer: Outcome, took: float, timeouts: Timeouts
+    ) -> tuple[Outcome, float]:
+        """Return what the client meets of an answer that took so long, and after how many seconds."""
         if not isinstance(answer, Answer):
-            return answer
+            return answer, took
         if FAULTS[fault].place == "text":
-            return spoilt(fault, request, answer)
-        took = self._loop.time() - began
+            return spoilt(fault, request, answer), took
         first_token = took if answer.time_to_first_token is None else min(answer.time_to_first_token, took)
         when = timing(first_token, took, answer.usage.output_tokens)
         # The backend behind has kept the client's bounds already; only what is made slower here is held to them again.
         bounds = timeouts if fault in _SLOWS else _NO_BOUNDS
-        outcome, end = met(fault, request, answer, when, timeouts=bounds, faults=faults)
-        await wait_until(self._loop, began + end)
-        return outcome
+        return met(fault, request, answer, when, timeouts=bounds, faults=self.settings.faults)
 
     async def aclose(self) -> None:
         """Close the backend behind."""
@@ -151,5 +209,27 @@ class FaultySession:
             await close()
 
 
+def _let_through(fault: FaultKind | None, came: int) -> int:
+    """Return how many of the pieces that have come are handed on at once."""
+    if fault is not None and FAULTS[fault].place == "text":
+        return 0
+    if fault in _SLOWS:
+        return min(came, 1)
+    return ceil(came * breaks_at(fault, _WHOLE))
+
+
+def _held_back(
+    fault: FaultKind, came: list[tuple[float, str]], outcome: Outcome, faults: Faults
+) -> list[tuple[float, str]]:
+    """Return the text that is handed on when the answer is complete, and in each case when, counted from its start."""
+    if FAULTS[fault].place == "text":
+        return [(0.0, outcome.text)] if isinstance(outcome, Answer) else []
+    if fault is not FaultKind.SLOW_DRIP or not came:
+        return []
+    first = came[0][0]
+    return [(first + (after - first) * faults.slow_drip_factor, text) for after, text in came[1:]]
+
+
+_WHOLE = Timing(0.0, 1.0, 1.0)
 _SLOWS = (FaultKind.STALL, FaultKind.SLOW_DRIP)
 _NO_BOUNDS = Timeouts(connect=None, between_chunks=None)
