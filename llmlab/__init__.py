@@ -35,6 +35,7 @@ The map; each package imports only from those above it:
       reading.py      a result in one sentence
       counterfactual.py  yesterday's events under another policy
       tune.py         a search for the settings that keep an SLO
+    calibration/    a simulated server fitted to recorded events, and how well it predicts: calibrate
     exports/        a policy as settings for other clients (openai, anthropic, litellm, tenacity); as_code
     plots/          data frames into charts
     reports/        a result as one HTML file: report(result, "out.html")
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from llmlab.backends.replay import ReplayBackend
     from llmlab.backends.server_model import Outage, ServerModel
     from llmlab.backends.with_faults import WithFaults
+    from llmlab.calibration.calibration import Calibration
+    from llmlab.calibration.fitting import calibrate
     from llmlab.core.adaptive import AdaptiveConcurrency
     from llmlab.core.backend import Answer, AttemptFailure, AttemptKey, Backend, Timeouts
     from llmlab.core.breaker import CircuitBreaker
@@ -123,6 +126,8 @@ _HOME = {
     "llmlab.backends.replay": ("ReplayBackend",),
     "llmlab.backends.server_model": ("Outage", "ServerModel"),
     "llmlab.backends.with_faults": ("WithFaults",),
+    "llmlab.calibration.calibration": ("Calibration",),
+    "llmlab.calibration.fitting": ("calibrate",),
     "llmlab.core.adaptive": ("AdaptiveConcurrency",),
     "llmlab.core.backend": ("Answer", "AttemptFailure", "AttemptKey", "Backend", "Timeouts"),
     "llmlab.core.breaker": ("CircuitBreaker",),
@@ -183,6 +188,7 @@ __all__ = [
     "Backoff",
     "Burst",
     "BurstyArrivals",
+    "Calibration",
     "CallEvent",
     "CircuitBreaker",
     "Client",
@@ -250,6 +256,7 @@ __all__ = [
     "Window",
     "WithFaults",
     "as_code",
+    "calibrate",
     "counterfactual",
     "export_policy",
     "preset",

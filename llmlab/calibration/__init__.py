@@ -6,4 +6,4 @@
 from llmlab.calibration.calibration import METRICS, Calibration
 from llmlab.calibration.fitting import calibrate
 
-__all__ = ["METRICS", "Calibration", "calibrate"]
+__all__ = ["Calibration", "METRICS", "calibrate"]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
+from llmlab.calibration.findings import rounded
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -75,14 +77,15 @@ def fit_bursts(times: Floats, failed: Bools, opens: Bools) -> Bursts | None:
         good_s, bad_s = (math.exp(min(max(value, -20.0), 20.0)) for value in point[:2])
         return -_log_likelihood(looks, good_s, bad_s, _expit(point[2]), _expit(point[3]))
 
-    found = optimize.minimize(
+    best = optimize.minimize(
         misfit, start, method="Nelder-Mead", options={"xatol": 0.003, "fatol": 0.02, "maxiter": 400}
     )
-    good_s, bad_s = math.exp(found.x[0]), math.exp(found.x[1])
-    if -float(found.fun) - independent < _GAIN or span < _FEWEST_BAD_TIMES * (good_s + bad_s):
+    good_s, bad_s = math.exp(best.x[0]), math.exp(best.x[1])
+    if -float(best.fun) - independent < _GAIN or span < _FEWEST_BAD_TIMES * (good_s + bad_s):
         return None
-    probability, otherwise = _expit(found.x[2]), _expit(found.x[3])
-    return Bursts(good_s, bad_s, probability, otherwise, span / (good_s + bad_s))
+    probability, otherwise = _expit(best.x[2]), _expit(best.x[3])
+    bad_times = span / (good_s + bad_s)
+    return Bursts(rounded(good_s), rounded(bad_s), rounded(probability), rounded(otherwise), bad_times)
 
 
 def _clusters(failed: Bools) -> int:

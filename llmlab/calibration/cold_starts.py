@@ -14,9 +14,9 @@ import numpy as np
 
 from llmlab.backends.distributions import Constant, Empirical
 from llmlab.calibration.families import fit_distribution
-from llmlab.calibration.findings import Found, Unknown, exactly
+from llmlab.calibration.findings import Found, Unknown, exactly, rounded
 from llmlab.calibration.pace import rows_of
-from llmlab.calibration.service import RESOLUTION
+from llmlab.calibration.service import RESOLUTION, idle_before
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,22 +47,12 @@ class ColdStarts(NamedTuple):
     unknown: list[Unknown]
 
 
-def idle_before(visits: Visits) -> Floats:
-    """Return for how long nobody had been at the server when each came: infinite for the first of a run, 0 for most."""
-    earlier = np.concatenate([[-np.inf], np.maximum.accumulate(visits.left)[:-1]])
-    idle: Floats = np.maximum(visits.came - earlier, 0.0)
-    idle[visits.opens] = np.inf
-    return idle
-
-
 def cold_starts(visits: Visits, service: Service, pace: Pace) -> ColdStarts:
     """Return which attempts met a server without its model."""
     excess = _excess(visits, service, pace)
     idle, known = idle_before(visits), ~np.isnan(excess)
     alone = np.isinf(idle) | ((idle > 0) & (visits.came > 0))
-    usual = excess[known & ~alone & service.used]
-    if usual.size == 0:
-        usual = excess[known & ~np.isinf(idle)]
+    usual = excess[known & service.used]
     latency = float(np.median(visits.left - visits.came))
     limit = 10 * RESOLUTION * latency
     if usual.size:
@@ -73,7 +63,7 @@ def cold_starts(visits: Visits, service: Service, pace: Pace) -> ColdStarts:
         return ColdStarts({}, {}, [], [_not_seen(idle)])
     loads = {int(place): float(excess[place]) for place in places}
     settings, found, unknown = _keep_alive(idle, cold, known & alone)
-    values = excess[places]
+    values = np.array([rounded(value) for value in excess[places]])
     spread = float(np.ptp(values)) / float(np.median(values))
     how = f"{len(values)} attempts that found the server idle waited longer for their first token"
     if len(values) >= _ENOUGH_FOR_A_FAMILY:
@@ -115,7 +105,7 @@ def _keep_alive(idle: Floats, cold: NDArray[np.bool_], alone: NDArray[np.bool_])
     shortest = float(gone.min())
     if longest > shortest:  # a few cold ones among the warm, or the other way round: halve the mistakes
         longest, shortest = sorted((float(np.quantile(warm, 0.95)), float(np.quantile(gone, 0.05))))
-    middle = (longest + shortest) / 2
+    middle = rounded((longest + shortest) / 2)
     how = "between the longest pause without a load after it and the shortest with one"
     return {"keep_alive": middle}, [Found("server.keep_alive", middle, longest, shortest, "s", how)], []
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from llmlab.backends.distributions import Constant, Empirical, Exponential, Lognormal, Uniform
+from llmlab.calibration.findings import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def fit_distribution(values: Floats, calls: NDArray[Any], cut: Floats | None = N
         raise ValueError("a distribution cannot be fitted to no values")
     middle = float(np.median(values))
     if cut.size == 0 and (values.size < 2 or np.ptp(np.quantile(values, [0.005, 0.995])) <= _CONSTANT * middle):
-        return Fit(Constant(value=middle), values.size, {}, {})
+        return Fit(Constant(value=rounded(middle)), values.size, {}, {})
     families = [name for name in _FAMILIES if _suits(name, values, cut)]
     scores = {name: _held_out(_FAMILIES[name], values, calls, cut) for name in families}
     best = max(scores, key=lambda name: scores[name] - (_GAIN if name == "empirical" else 0.0))
@@ -134,7 +135,7 @@ class _Lognormal(_Family):
         else:
             mean, spread = logs.mean(), logs.std()
         self._mean, self._spread = float(mean), max(float(spread), 1e-9)
-        self.distribution = Lognormal(median=math.exp(self._mean), sigma=self._spread)
+        self.distribution = Lognormal(median=rounded(math.exp(self._mean)), sigma=rounded(self._spread))
 
     def log_density(self, values: Floats) -> Floats:
         logs = np.log(values)
@@ -153,7 +154,7 @@ class _Lognormal(_Family):
 class _Exponential(_Family):
     def __init__(self, values: Floats, cut: Floats) -> None:
         self._mean = float((values.sum() + cut.sum()) / values.size)
-        self.distribution = Exponential(mean=self._mean)
+        self.distribution = Exponential(mean=rounded(self._mean))
 
     def log_density(self, values: Floats) -> Floats:
         return np.asarray(-values / self._mean - math.log(self._mean))
@@ -169,7 +170,7 @@ class _Uniform(_Family):
         low, high = float(values.min()), float(values.max())
         beyond = (high - low) / max(values.size - 1, 1)  # the expected distance of the extremes from the true ends
         self._low, self._high = max(low - beyond, 0.0), high + beyond
-        self.distribution = Uniform(low=self._low, high=self._high)
+        self.distribution = Uniform(low=rounded(self._low), high=rounded(self._high))
 
     def log_density(self, values: Floats) -> Floats:
         inside = (values >= self._low) & (values <= self._high)
@@ -187,7 +188,7 @@ class _Empirical(_Family):
     def __init__(self, values: Floats, cut: Floats) -> None:
         del cut
         points = np.quantile(values, np.linspace(0, 1, min(_QUANTILES, values.size)))
-        self.distribution = Empirical(values=points.tolist())
+        self.distribution = Empirical(values=[rounded(point) for point in points])
         self._edges, first = np.unique(points, return_index=True)
         self._density = np.diff(first) / (len(points) - 1) / np.diff(self._edges)
         self._mean = float(values.mean())

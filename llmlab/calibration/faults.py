@@ -16,7 +16,7 @@ from llmlab.analysis.stats import wilson
 from llmlab.backends.fault_kinds import FAULTS, FaultKind
 from llmlab.backends.fault_schedule import Burst
 from llmlab.calibration.bursts import Bursts, fit_bursts
-from llmlab.calibration.findings import Found, Unknown, exactly
+from llmlab.calibration.findings import Found, Unknown, exactly, rounded
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def _probability(kind: FaultKind, met: Bools, looked: Bools, seen: float) -> Fou
     count, total = int(met.sum()), int(looked.sum())
     ends = wilson(count, total)
     how = f"{count:,} of {total:,} attempts"
-    return Found(f"faults.{kind}", seen * count / total, seen * float(ends.low), seen * float(ends.high), "", how)
+    low, high = seen * float(ends.low), seen * float(ends.high)
+    return Found(f"faults.{kind}", rounded(seen * count / total), low, high, "", how)
 
 
 def _burst(kind: FaultKind, bursts: Bursts) -> Burst:
@@ -169,6 +170,6 @@ def _retry_after(attempts: pd.DataFrame, before: Bools, natural: Bools) -> tuple
     kinds = [
         kind for reason, status in pairs for kind in kinds_of(reason, status)[:1] if FAULTS[kind].place == "refusal"
     ]
-    wait = float(np.median(asked[sent]))
+    wait = rounded(float(np.median(asked[sent])))
     how = f"{sent.sum():,} refusals: {', '.join(kinds)}"
     return {"retry_after": wait, "retry_after_with": tuple(kinds)}, [exactly("faults.retry_after", wait, "s", how)]

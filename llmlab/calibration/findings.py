@@ -53,6 +53,11 @@ def unknown_frame(rows: list[Unknown]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(Unknown._fields))
 
 
+def rounded(value: float) -> float:
+    """Return a number with six digits: no measurement has more, and files read better."""
+    return float(f"{value:.6g}")
+
+
 def exactly(parameter: str, value: Any, unit: str, how: str) -> Found:
     """Return a parameter that has no interval."""
     return Found(parameter, value, math.nan, math.nan, unit, how)

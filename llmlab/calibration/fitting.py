@@ -18,10 +18,10 @@ from llmlab.backends.server_model import ServerModel
 from llmlab.calibration.calibration import Calibration
 from llmlab.calibration.cold_starts import ColdStarts, cold_starts
 from llmlab.calibration.faults import fault_mix, kinds_of
-from llmlab.calibration.findings import Found, Unknown, exactly, found_frame, unknown_frame
+from llmlab.calibration.findings import Found, Unknown, exactly, found_frame, rounded, unknown_frame
 from llmlab.calibration.pace import Pace, output_tokens, pace_of, refusal_time, rows_of
 from llmlab.calibration.refusals import Refusals, refusals
-from llmlab.calibration.service import EVIDENCE, Candidates, fit_service
+from llmlab.calibration.service import EVIDENCE, Candidates, fit_service, refit
 from llmlab.calibration.traffic import policy_seen, requests_like, traffic_of
 from llmlab.calibration.visits import CUT_SHORT, Events, Visits, recorded, visits_of
 from llmlab.core.settings import SettingsError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from llmlab.calibration.families import Fit
     from llmlab.calibration.visits import Recording
     from llmlab.core.policy import ClientPolicy
 
@@ -39,6 +40,7 @@ _NO_BOUND = 100_000
 """Slots of a server of which nobody has seen that it has too few."""
 _RUNS_UP_TO = 0.8
 """Where answers take up to this share of what a client waits for, those it did not wait for were slow and not lost."""
+_SERVICE_TIME = "server.service_time"
 _TOKENS_OF_TEXT = 7
 """Of a `MockBackend`'s own text."""
 
@@ -72,17 +74,19 @@ def calibrate(events: Events) -> Calibration:
     natural = refused.natural | (visits.cut & fit.at_server)
     faults = fault_mix(recording.attempts, visits, natural)
     tokens, token_rows = output_tokens(visits)
-    settings, rows = _backend_settings(fit, refused, tokens, visits)
+    settings, rows = _backend_settings(fit, refused, tokens), fit.pace.found
+    if "latency" in settings:
+        rows = [row._replace(parameter=row.parameter.replace(_SERVICE_TIME, "latency")) for row in rows]
     took = _refusals_took(recording.attempts)
     if took is not None:
-        settings["refusal_latency"] = took[0]
-        rows = rows + took[1]
+        settings["refusal_latency"] = took.distribution
     backend = MockBackend(faults=Faults(**faults.settings), **settings)
-    found = _slots_rows(fit.candidates) + fit.pace.found + token_rows + fit.cold.found + refused.found
+    found = _slots_rows(fit.candidates) + rows + token_rows + fit.cold.found + refused.found
+    found += [] if took is None else rows_of(took, "refusal_latency", "s")
     unknown = _slots_unknown(fit.candidates, refused) + fit.pace.unknown + fit.cold.unknown + refused.unknown
     return Calibration(
         backend=backend,
-        report=found_frame(found + rows + faults.found),
+        report=found_frame(found + faults.found),
         unknown=unknown_frame(unknown + fit.unknown + faults.unknown),
         policy=_policy(recording),
         requests=requests_like(visits.call, visits.read),
@@ -116,11 +120,8 @@ def _fit_server(visits: Visits) -> _ServerFit:
         return _too_few(visits, at_server)
     pace = pace_of(present, candidates.best)
     cold = cold_starts(present, candidates.best, pace)
-    if cold.loads:
-        again = fit_service(present, cold.loads)
-        if again is not None:
-            candidates, pace = again, pace_of(present, again.best)
-    return _ServerFit(at_server, candidates, pace, cold, unknown)
+    candidates = refit(present, candidates, cold.loads)
+    return _ServerFit(at_server, candidates, pace_of(present, candidates.best), cold, unknown)
 
 
 def _were_there(visits: Visits, without: Candidates | None, with_cut: Candidates | None) -> bool:
@@ -145,29 +146,26 @@ def _too_few(visits: Visits, at_server: Bools) -> _ServerFit:
     return _ServerFit(at_server, None, pace, ColdStarts({}, {}, [], []), [])
 
 
-def _backend_settings(
-    fit: _ServerFit, refused: Refusals, tokens: Any, visits: Visits
-) -> tuple[dict[str, Any], list[Found]]:
+def _backend_settings(fit: _ServerFit, refused: Refusals, tokens: Any) -> dict[str, Any]:
     """Return the settings of the backend but for its faults: with a server model where there is anything to put in."""
-    del visits
     settings: dict[str, Any] = {} if fit.pace.share is None else {"first_token_share": fit.pace.share}
     server = {**fit.cold.settings, **refused.settings}
     candidates = fit.candidates
     if candidates is not None and candidates.slots_told:
         server["slots"] = candidates.best.slots
     if candidates is not None and candidates.best.slowdown:
-        server["batch_slowdown"] = candidates.best.slowdown
+        server["batch_slowdown"] = rounded(candidates.best.slowdown)
     constant = isinstance(tokens, Constant)
     if not server and "service_time" in fit.pace.settings and (tokens is None or constant):
         if constant and round(tokens.value) != _TOKENS_OF_TEXT:
             settings["text"] = "word" * round(tokens.value)
-        return {**settings, "latency": fit.pace.settings["service_time"]}, []
+        return {**settings, "latency": fit.pace.settings["service_time"]}
     if tokens is not None:
         server["output_tokens"] = tokens
-    return {**settings, "server": ServerModel(**{"slots": _NO_BOUND, **server, **fit.pace.settings})}, []
+    return {**settings, "server": ServerModel(**{"slots": _NO_BOUND, **server, **fit.pace.settings})}
 
 
-def _refusals_took(attempts: pd.DataFrame) -> tuple[Any, list[Found]] | None:
+def _refusals_took(attempts: pd.DataFrame) -> Fit | None:
     """Return how long a refusal takes."""
     reasons, statuses = attempts["reason"].astype(object).to_numpy(), attempts["status_code"].to_numpy()
     at_once = np.zeros(len(attempts), dtype=np.bool_)
@@ -175,8 +173,7 @@ def _refusals_took(attempts: pd.DataFrame) -> tuple[Any, list[Found]] | None:
         if reasons[place] not in CUT_SHORT:
             kinds = kinds_of(reasons[place], int(statuses[place]))
             at_once[place] = bool(kinds) and (FAULTS[kinds[0]].place == "refusal" or kinds[0] == "connection_error")
-    fit = refusal_time(attempts["latency_s"].to_numpy()[at_once], attempts["call"].to_numpy()[at_once])
-    return None if fit is None else (fit.distribution, rows_of(fit, "refusal_latency", "s"))
+    return refusal_time(attempts["latency_s"].to_numpy()[at_once], attempts["call"].to_numpy()[at_once])
 
 
 def _slots_rows(candidates: Candidates | None) -> list[Found]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_NO_WORK = 1e-12
 _LEAVES, _LOADED, _COMES = range(3)  # of things at one instant, the server's come before the clients'
 
 
@@ -96,12 +97,12 @@ class Busy(NamedTuple):
         return np.concatenate([[0.0], np.cumsum(np.diff(self.times) * self.pace(slowdown)[:-1])])
 
     def work(self, begin: Floats, end: Floats, slowdown: float) -> Floats:
-        """Return the work that was done from each beginning to its end."""
+        """Return the work that was done from each beginning to its end: positive, whatever rounding did."""
         if not slowdown:
-            return end - begin
+            return np.maximum(end - begin, _NO_WORK)
         clock = self.work_clock(slowdown)
         done = np.interp(end, self.times, clock) - np.interp(begin, self.times, clock)
-        return np.asarray(done, dtype=np.float64)
+        return np.maximum(np.asarray(done, dtype=np.float64), _NO_WORK)
 
     def pace_before(self, moment: Floats, slowdown: float) -> Floats:
         """Return the pace just before each moment."""

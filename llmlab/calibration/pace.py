@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from llmlab.calibration.families import Fit, fit_distribution
-from llmlab.calibration.findings import Found, Unknown, exactly
+from llmlab.calibration.findings import Found, Unknown, exactly, rounded
 from llmlab.calibration.service import RESOLUTION
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _by_time(phases: Phases, calls: NDArray[Any], cut: Floats) -> Pace:
             [Unknown("first_token_share", "0.25", why, "record streamed answers")],
         )
     shares = phases.first / phases.total
-    share = float(np.median(shares))
+    share = rounded(float(np.median(shares)))
     reach = 1.2533 * 1.96 * float(shares.std()) / math.sqrt(len(shares))
     low, high = max(share - reach, 0.0), min(share + reach, 1.0)
     found.append(Found("first_token_share", share, low, high, "", "median share of the work before the first token"))
@@ -123,7 +123,7 @@ def _decode_rate(phases: Phases) -> Found:
     rate = float(steps.sum() / work.sum())
     reach = 1.96 * rate * float((steps - rate * work).std()) / float(steps.mean()) / math.sqrt(len(steps))
     how = f"{steps.sum():,.0f} tokens after the first of {len(steps):,} answers"
-    return Found("server.decode_rate", rate, rate - reach, rate + reach, "tokens/s", how)
+    return Found("server.decode_rate", rounded(rate), rate - reach, rate + reach, "tokens/s", how)
 
 
 def _prefill(before: Floats, phases: Phases) -> tuple[Found | None, str]:
@@ -138,7 +138,7 @@ def _prefill(before: Floats, phases: Phases) -> tuple[Found | None, str]:
     if low <= 0 or slope * float(np.ptp(read)) < RESOLUTION * float(np.median(phases.total)):
         return None, "longer prompts did not take longer for certain"
     how = f"time to the first token against prompt tokens, {read.min():,.0f} to {read.max():,.0f}"
-    return Found("server.prefill_rate", 1 / slope, 1 / high, 1 / low, "tokens/s", how), ""
+    return Found("server.prefill_rate", rounded(1 / slope), 1 / high, 1 / low, "tokens/s", how), ""
 
 
 def output_tokens(visits: Visits) -> tuple[Distribution | None, list[Found]]:

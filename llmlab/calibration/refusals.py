@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from llmlab.calibration.findings import Found, Unknown, exactly
+from llmlab.calibration.findings import Found, Unknown, exactly, rounded
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _rate_limit(visits: Visits, at_server: Bools, refused: Bools, asked: Floats)
     if interval <= 0 or float(np.quantile(np.abs(each - interval), 0.5)) > _CLOSE * interval:
         return nothing._replace(unknown=[unknown])
     burst = _burst(visits, at_server, told, asked, interval)
-    rate = 60 / interval
+    rate = rounded(60 / interval)
     ends = 60 / np.quantile(each, [0.75, 0.25])
     how = f"the Retry-After of {told.sum():,} refusals grew by {interval:.4g} s with each request let in"
     found = [
@@ -136,4 +136,4 @@ def _burst(visits: Visits, at_server: Bools, told: Bools, asked: Floats, interva
             sizes.append(full_at + interval - now - asked[place])
         elif at_server[place]:
             full_at = max(full_at, now) + interval
-    return max(float(np.median(sizes)), interval)
+    return rounded(max(float(np.median(sizes)), interval))

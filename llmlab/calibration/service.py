@@ -32,7 +32,12 @@ RESOLUTION = 1e-3
 """Differences below this share of a typical latency are taken for noise of measuring."""
 EVIDENCE = 2.0
 """Log likelihood by which a further parameter must better a fit: the likelihood ratio's 95% point (1.92)."""
-_MOST_SLOWDOWN = 3.0
+_SLOWDOWNS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0, 3.0)
+_REFINED = 4
+_SHORTEST = 1e-7
+"""Seconds; a phase that is shorter is none: all of an answer came at once."""
+_SHORT_PAUSES = 0.25
+"""The share of attempts, after the shortest pauses, that no model can have been loaded for."""
 _FEWEST = 8
 _OVERTAKING = 0.2
 _ALL_CANDIDATES = 40
@@ -111,23 +116,28 @@ class Candidates(NamedTuple):
     slowdown_range: tuple[float, float]
 
 
-def fit_service(visits: Visits, loads: Mapping[int, float] | None = None) -> Candidates | None:
+def fit_service(visits: Visits) -> Candidates | None:
     """Return the slots, the slowdown and the law under which attempts are least surprising; `None` if they are too few.
+
+    It leaves out those that a model may have been loaded for; `refit` takes them in, once that is known.
 
     Args:
         visits: the attempts that were at the server, in order of coming.
-        loads: for attempts that a model was loaded for, by their place, how long that took.
     """
     most = most_present(visits.came, visits.left)
-    usable = _usable(visits)
+    usable = _usable(visits, cautious=True)
     if usable.sum() < _FEWEST:
         return None
-    fits = {slots: fit for slots in _to_try(most) if (fit := _best_for(visits, slots, usable, loads)) is not None}
-    fits |= {
-        slots: fit for slots in _between(fits, most) if (fit := _best_for(visits, slots, usable, loads)) is not None
-    }
+    fits: dict[int, Service] = {}
+    for numbers in (_to_try(most), None):
+        for slots in _between(fits, most) if numbers is None else numbers:
+            found = _best_for(visits, slots, usable, {})
+            if found is not None:
+                fits[slots] = found
     if not fits:
         return None
+    for slots in sorted(fits, key=lambda slots: fits[slots].surprise)[:_REFINED]:
+        fits[slots] = _refined(visits, fits[slots])
     surprises = {slots: fits[slots].surprise for slots in sorted(fits)}
     count = int(usable.sum())
     best = min(surprises, key=lambda slots: surprises[slots])
@@ -138,13 +148,47 @@ def fit_service(visits: Visits, loads: Mapping[int, float] | None = None) -> Can
     return Candidates(chosen, surprises, most, told, (min(near), max(near)), slowed, ends)
 
 
-def _usable(visits: Visits) -> Bools:
-    """Return which attempts tell of the service: answered in full, and after the beginning of their run, if enough."""
+def refit(visits: Visits, candidates: Candidates, loads: Mapping[int, float]) -> Candidates:
+    """Return the candidates with the best one fitted to all attempts.
+
+    Args:
+        visits: the attempts.
+        candidates: what was found by those that no model can have been loaded for.
+        loads: for attempts that a model was loaded for, by their place, how long that took.
+    """
+    best = _best_for(visits, candidates.best.slots, _usable(visits, cautious=False), loads)
+    if best is None:
+        return candidates
+    best = _refined(visits, best)
+    slowed, ends = _slowdown_range(visits, best)
+    return candidates._replace(best=best, slowdown_told=slowed, slowdown_range=ends)
+
+
+def _usable(visits: Visits, *, cautious: bool) -> Bools:
+    """Return which attempts tell of the service: those that were answered in full.
+
+    Args:
+        visits: the attempts.
+        cautious: whether to leave out those that a model may have been loaded for, if enough others are left.
+    """
     usable = visits.served & (visits.left > visits.came)
     if (~np.isnan(visits.first[usable])).mean() > 0.5:
-        usable &= (visits.first < visits.left) & (visits.first > visits.came)
-    settled = usable & ~_beginning(visits)
+        usable &= (visits.left - visits.first > _SHORTEST) & (visits.first - visits.came > _SHORTEST)
+    if not cautious:
+        return usable
+    idle = idle_before(visits)
+    paused = idle[np.isfinite(idle)]
+    short = float(np.quantile(paused, _SHORT_PAUSES, method="lower")) if paused.size else 0.0
+    settled = usable & ~_beginning(visits) & (idle <= short)
     return settled if settled.sum() >= _FEWEST else usable
+
+
+def idle_before(visits: Visits) -> Floats:
+    """Return for how long nobody had been at the server when each came: infinite for the first of a run, 0 for most."""
+    earlier = np.concatenate([[-np.inf], np.maximum.accumulate(visits.left)[:-1]])
+    idle: Floats = np.maximum(visits.came - earlier, 0.0)
+    idle[visits.opens] = np.inf
+    return idle
 
 
 def _beginning(visits: Visits) -> Bools:
@@ -170,7 +214,7 @@ def _between(fits: Mapping[int, Service], most: int) -> Sequence[int]:
     return [int(slots) for slots in np.unique(np.linspace(low, high, _ALL_CANDIDATES).round()) if slots not in fits]
 
 
-def _best_for(visits: Visits, slots: int, usable: Bools, loads: Mapping[int, float] | None) -> Service | None:
+def _best_for(visits: Visits, slots: int, usable: Bools, loads: Mapping[int, float]) -> Service | None:
     """Return the service with so many slots; `None` where attempts would have left before their turn came."""
     starts = service_starts(visits.came, visits.left, slots, loads)
     unserved = np.isnan(starts)
@@ -192,7 +236,7 @@ def _laws(visits: Visits, used: Bools) -> list[Law]:
 
 
 def _with_slowdown(visits: Visits, service: Service) -> Service:
-    """Return the service with the slowdown that surprises least; none where another is not better for certain."""
+    """Return the service with the slowdown that surprises least, of those that are tried for any number of slots."""
     without = surprise_of(service, service.phases(visits))
     if not _counts_differ(service, visits):
         return service._replace(surprise=without)
@@ -200,13 +244,25 @@ def _with_slowdown(visits: Visits, service: Service) -> Service:
     def surprise(slowdown: float) -> float:
         return surprise_of(service, service.phases(visits, slowdown=slowdown))
 
-    grid = np.concatenate([[0.0], np.geomspace(0.005, _MOST_SLOWDOWN, 9)])
-    values = [without, *(surprise(float(slowdown)) for slowdown in grid[1:])]
+    values = [without, *(surprise(slowdown) for slowdown in _SLOWDOWNS[1:])]
     place = int(np.argmin(values))
-    ends = (float(grid[max(place - 1, 0)]), float(grid[min(place + 1, len(grid) - 1)]))
+    return service._replace(slowdown=_SLOWDOWNS[place], surprise=values[place])
+
+
+def _refined(visits: Visits, service: Service) -> Service:
+    """Return the service with its slowdown sought between those that were tried around it."""
+    if not _counts_differ(service, visits):
+        return service
+
+    def surprise(slowdown: float) -> float:
+        return surprise_of(service, service.phases(visits, slowdown=slowdown))
+
+    place = _SLOWDOWNS.index(service.slowdown)
+    ends = (_SLOWDOWNS[max(place - 1, 0)], _SLOWDOWNS[min(place + 1, len(_SLOWDOWNS) - 1)])
     found = optimize.minimize_scalar(surprise, bounds=ends, method="bounded", options={"xatol": 1e-5})
+    without = surprise(0.0)
     if (without - float(found.fun)) * service.used.sum() < EVIDENCE:
-        return service._replace(surprise=without)
+        return service._replace(slowdown=0.0, surprise=without)
     return service._replace(slowdown=float(found.x), surprise=float(found.fun))
 
 

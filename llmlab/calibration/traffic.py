@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llmlab.calibration.visits import Recording
 
 Workload = ClosedLoop | OpenLoop
-_MOST_PROMPTS = 256
+_MOST_PROMPTS = 2000
 _FOLLOWS = 0.9
 """The share of calls that must follow another's end for a load to be a closed loop."""
 _AT_ONCE = 0.01
@@ -154,5 +154,7 @@ def requests_like(call: NDArray[np.int64], tokens: NDArray[np.float64]) -> tuple
     counts = [int(count) for count in tokens[known][firsts]]
     if not counts:
         return None
-    places = np.unique(np.linspace(0, len(counts) - 1, min(len(counts), _MOST_PROMPTS)).astype(int))
-    return tuple(LLMRequest(prompt="x" * (_CHARACTERS * counts[place])) for place in places)
+    # In their order, because that matters: long prompts one after another fill a queue that they would pass one by one.
+    counts = counts[:_MOST_PROMPTS]
+    prompts = {count: LLMRequest(prompt="x" * (_CHARACTERS * count)) for count in set(counts)}
+    return tuple(prompts[count] for count in counts)

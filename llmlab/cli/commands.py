@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmlab import __version__
+from llmlab.cli.calibrate_command import calibrate
 from llmlab.cli.judge_command import judge
 from llmlab.cli.options import at_least, probability
 
@@ -90,6 +91,7 @@ def llmlab(
       llmlab sweep --out results      many settings; a table and a chart
       llmlab sweep retries.toml       the sweep that a file describes
       llmlab report results           stored results as an HTML file
+      llmlab calibrate events.jsonl   a simulated server like a real one
       llmlab verify --quick           the simulation against known theory
     """  # noqa: D301 - \b keeps typer from joining the lines that follow
     del version
@@ -317,3 +319,4 @@ def verify(
 
 
 app.command()(judge)
+app.command()(calibrate)

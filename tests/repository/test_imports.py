@@ -34,6 +34,7 @@ ORDER = (
     "analysis",
     "wire",
     "experiments",
+    "calibration",
     "exports",
     "plots",
     "reports",

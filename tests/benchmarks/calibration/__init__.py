@@ -1,0 +1,1 @@
+"""How well `calibrate` recovers servers whose truth is known, and how well what it fits predicts."""
