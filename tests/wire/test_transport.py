@@ -13,6 +13,7 @@ from llmlab import (
     LLMRequest,
     MockBackend,
     OllamaBackend,
+    OpenAIBackend,
     RetryPolicy,
     ServerModel,
     Timeouts,
@@ -33,9 +34,15 @@ JUDGE = LLMRequest(prompt="Judge.", response_format=SCHEMA)
 SERVERS = {"endless": None, "queue": ServerModel(slots=2)}
 
 
-def over_the_wire(backend, **settings):
+ROUTES = ["generate", "chat", "openai"]
+
+
+def over_the_wire(backend, route="generate"):
+    """Return a backend of ours that talks to the simulated server: Ollama's two endpoints, or chat completions."""
     http = httpx.AsyncClient(transport=SimulatedTransport(backend))
-    return OllamaBackend(http_client=http, base_url="http://simulated", model="mock", **settings)
+    if route == "openai":
+        return OpenAIBackend(http_client=http, base_url="http://simulated/v1", model="mock", api_key_env=None)
+    return OllamaBackend(http_client=http, base_url="http://simulated", model="mock", endpoint=route)
 
 
 def met(backend, requests, policy=POLICY):
@@ -52,14 +59,14 @@ def met(backend, requests, policy=POLICY):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("endpoint", ["generate", "chat"])
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("kind", FaultKind)
-def test_each_fault_is_over_the_wire_what_it_is_in_memory(kind, endpoint, server):
+def test_each_fault_is_over_the_wire_what_it_is_in_memory(kind, route, server):
     faults = Faults(**{kind: 1.0}, slow_drip_factor=100.0, retry_after=2.0)
     backend = MockBackend(latency=4.0, refusal_latency=0.5, faults=faults, server=SERVERS[server])
-    ((_, _, reason, *times),) = met(over_the_wire(backend, endpoint=endpoint), [JUDGE], ONCE)
+    ((_, _, reason, *times),) = met(over_the_wire(backend, route), [JUDGE], ONCE)
     ((_, _, expected, *expected_times),) = met(backend, [JUDGE], ONCE)
-    if kind is FaultKind.REFUSAL:  # Ollama has no word for it: the text is empty
+    if kind is FaultKind.REFUSAL and route != "openai":  # Ollama has no word for it: the text is empty
         expected = FailureReason.EMPTY_OUTPUT
     assert reason == expected
     assert times == expected_times
@@ -67,10 +74,11 @@ def test_each_fault_is_over_the_wire_what_it_is_in_memory(kind, endpoint, server
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_client_over_the_wire_meets_the_weather_of_one_in_memory_attempt_for_attempt(server):
+@pytest.mark.parametrize("route", ["generate", "openai"])
+def test_a_client_over_the_wire_meets_the_weather_of_one_in_memory_attempt_for_attempt(route, server):
     faults = Faults(**dict.fromkeys(["timeout", "overload", "cut", "empty", "stall", "reset", "truncated"], 0.1))
     backend = MockBackend(seed=7, faults=faults, server=SERVERS[server])
-    wire, memory = met(over_the_wire(backend), ["Hello"] * 60), met(backend, ["Hello"] * 60)
+    wire, memory = met(over_the_wire(backend, route), ["Hello"] * 60), met(backend, ["Hello"] * 60)
     assert wire == memory
     assert len({reason for _, _, reason, *_ in wire}) == 5
 
