@@ -9,29 +9,23 @@ what is sent and how answers are read in `ollama_protocol.py`, what failures mea
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import httpx
-from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from llmlab.backends.http_sessions import Sessions
+from llmlab.backends.http_backend import HTTPBackend, refuse_no_json
 from llmlab.backends.ollama_host import parse_host
-from llmlab.backends.ollama_session import OllamaSession, OllamaStream, Target
-from llmlab.core.settings import Settings
-
-if TYPE_CHECKING:
-    from llmlab.core.backend import AttemptKey, Outcome, Timeouts
-    from llmlab.core.messages import LLMRequest
+from llmlab.backends.ollama_session import OllamaSession, Target
 
 # How Ollama (and Go) writes durations: "5m", "1h30m", "-1s". A bare number must be given as a number.
 _DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
 
 
-class OllamaBackend(Settings):
+class OllamaBackend(HTTPBackend[OllamaSession]):
     """A model on an Ollama server.
 
     Args:
@@ -52,7 +46,6 @@ class OllamaBackend(Settings):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: ClassVar[str] = "ollama"
-    simulated: ClassVar[bool] = False
 
     kind: Literal["ollama"] = "ollama"
     base_url: str | None = None
@@ -61,8 +54,6 @@ class OllamaBackend(Settings):
     keep_alive: float | str | None = None
     endpoint: Literal["auto", "generate", "chat"] = "auto"
     http_client: SkipJsonSchema[httpx.AsyncClient | None] = Field(default=None, exclude=True, repr=False)
-
-    _sessions: Sessions[OllamaSession] = PrivateAttr(default_factory=Sessions)
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
@@ -73,28 +64,8 @@ class OllamaBackend(Settings):
                 f"keep_alive must be seconds or a text like '10m' or '1h30m', got '{self.keep_alive[:60]}'; "
                 "use -1 to keep the model for ever"
             )
-        try:
-            json.dumps(self.options, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"options must be what JSON can hold: {error}") from None
+        refuse_no_json(self.options)
         return self
-
-    def session(self) -> OllamaSession:
-        """Return what answers attempts on the running event loop; the same object for the same loop.
-
-        Raises:
-            RuntimeError: no event loop is running.
-            SettingsError: `OLLAMA_HOST` is no address.
-        """
-        return self._sessions.of_running_loop(self.new_session)
-
-    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
-        """Send the request once and say what came back; a cancellation closes the connection at once."""
-        return await self.session().attempt(request, timeouts=timeouts, key=key)
-
-    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> OllamaStream:
-        """Begin one attempt; nothing is sent before the first piece is asked for."""
-        return self.session().stream(request, timeouts=timeouts, key=key)
 
     def new_session(self) -> OllamaSession:
         """Return a session that nobody else uses."""
@@ -107,8 +78,3 @@ class OllamaBackend(Settings):
             endpoint=self.endpoint,
         )
         return OllamaSession(target, self.http_client)
-
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied._sessions = Sessions()  # not shared: the copy's settings may be about to change
-        return copied

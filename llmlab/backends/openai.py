@@ -10,23 +10,18 @@ needs no provider's library. How an attempt goes is in `http_stream.py` and `ope
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import httpx
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, SecretStr, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from llmlab.backends.http_backend import HTTPBackend, refuse_no_json
 from llmlab.backends.http_host import is_loopback, parse_host
-from llmlab.backends.http_sessions import Sessions
-from llmlab.backends.openai_session import OpenAISession, OpenAIStream, Target
-from llmlab.core.settings import Settings, SettingsError
-
-if TYPE_CHECKING:
-    from llmlab.core.backend import AttemptKey, Outcome, Timeouts
-    from llmlab.core.messages import LLMRequest
+from llmlab.backends.openai_session import OpenAISession, Target
+from llmlab.core.settings import SettingsError
 
 DEFAULT_URL = "https://api.openai.com/v1"
 _OFFICIAL_HOST = "api.openai.com"
@@ -37,7 +32,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 _OURS = ("messages", "model", "stream", "stream_options")
 
 
-class OpenAIBackend(Settings):
+class OpenAIBackend(HTTPBackend[OpenAISession]):
     """A model on any server that speaks OpenAI's chat completions.
 
     Args:
@@ -69,7 +64,6 @@ class OpenAIBackend(Settings):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: ClassVar[str] = "openai"
-    simulated: ClassVar[bool] = False
 
     kind: Literal["openai"] = "openai"
     base_url: str | None = None
@@ -83,8 +77,6 @@ class OpenAIBackend(Settings):
     strict_end: bool = True
     strict_schema: bool = False
     http_client: SkipJsonSchema[httpx.AsyncClient | None] = Field(default=None, exclude=True, repr=False)
-
-    _sessions: Sessions[OpenAISession] = PrivateAttr(default_factory=Sessions)
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
@@ -100,28 +92,8 @@ class OpenAIBackend(Settings):
         for name in _OURS:
             if name in self.options:
                 raise ValueError(f"options must not hold '{name}', which llmlab sets itself")
-        try:
-            json.dumps(self.options, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"options must be what JSON can hold: {error}") from None
+        refuse_no_json(self.options)
         return self
-
-    def session(self) -> OpenAISession:
-        """Return what answers attempts on the running event loop; the same object for the same loop.
-
-        Raises:
-            RuntimeError: no event loop is running.
-            SettingsError: `OPENAI_BASE_URL` is no address, or the key cannot or must not be sent.
-        """
-        return self._sessions.of_running_loop(self.new_session)
-
-    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
-        """Send the request once and say what came back; a cancellation closes the connection at once."""
-        return await self.session().attempt(request, timeouts=timeouts, key=key)
-
-    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> OpenAIStream:
-        """Begin one attempt; nothing is sent before the first piece is asked for."""
-        return self.session().stream(request, timeouts=timeouts, key=key)
 
     def new_session(self) -> OpenAISession:
         """Return a session that nobody else uses."""
@@ -164,11 +136,6 @@ class OpenAIBackend(Settings):
                 "api_key_env=None, or set allow_plain_http=True if that network is your own"
             )
         return SecretStr(value)
-
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied._sessions = Sessions()  # not shared: the copy's settings may be about to change
-        return copied
 
 
 def _parse_url(text: str, setting: str) -> str:
