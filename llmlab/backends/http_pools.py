@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from llmlab.backends.http_host import is_loopback
+from llmlab.backends.http_loopback import LoopbackTransport
 from llmlab.core.timers import Deadlines
 
 _POOL_WIDTH = 4
@@ -88,11 +89,11 @@ class Pools:
 
     def _open(self) -> httpx.AsyncClient:
         loopback = is_loopback(self._url.host)
-        if self._tls is None:
-            # Loading the authorities' certificates takes longer than many a call. Where they are not needed they are
-            # left out, not their check: the bare context trusts nobody.
-            bare = loopback and self._url.scheme == "http"
-            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if bare else httpx.create_ssl_context()
+        if loopback and self._url.scheme == "http":
+            transport = LoopbackTransport(keep_idle=_KEEP_IDLE)
+            return httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
+        if self._tls is None:  # loading the authorities' certificates takes longer than many a call
+            self._tls = httpx.create_ssl_context()
         return httpx.AsyncClient(
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_IDLE),
             # A proxy from the environment is for the world outside and cannot reach this machine's own loopback.
