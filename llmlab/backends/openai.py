@@ -140,4 +140,7 @@ class OpenAIBackend(HTTPBackend[OpenAISession]):
 
 def _parse_url(text: str, setting: str) -> str:
     """Return a base URL without a slash at its end, and without the port that its scheme means anyway."""
-    return str(httpx.URL(parse_host(text, setting=setting, port=80))).rstrip("/")
+    url = str(httpx.URL(parse_host(text, setting=setting, port=80))).rstrip("/")
+    if url.endswith("/chat/completions"):
+        raise SettingsError(f"{setting} must be what stands before /chat/completions, got '{text[:100]}'")
+    return url

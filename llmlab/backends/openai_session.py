@@ -43,6 +43,15 @@ _LONGEST_LISTING = 4 * 1024 * 1024  # bytes of /models: thousands of models
 _LISTED = 40  # names in a message
 
 
+class _Unshown(str):
+    """A text whose repr does not show it, for those who print the variables of a stack."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """What a session talks to, and how: the backend's settings with everything resolved."""
@@ -62,7 +71,7 @@ class Target:
         """Return what every request is sent with."""
         headers = {**HEADERS, "accept": "text/event-stream, application/json"}
         if self.key is not None:
-            headers["authorization"] = f"Bearer {self.key.get_secret_value()}"
+            headers["authorization"] = _Unshown(f"Bearer {self.key.get_secret_value()}")
         if self.organization is not None:
             headers["openai-organization"] = self.organization
         return headers

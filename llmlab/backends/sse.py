@@ -2,7 +2,8 @@
 
 Lines end with CR, LF or CRLF, a blank line ends an event, a line that begins with a colon is a comment. The one
 difference from a browser's reading: an event that the end of the stream cuts short is handed over, so that whoever
-reads it sees what is missing. What events mean is for `openai_protocol.py` to say.
+reads it sees what is missing. Comments are no events, but bytes all the same: a server that sends them to keep the
+connection alive is not taken for one that stalls. What events mean is for `openai_protocol.py` to say.
 """
 
 from __future__ import annotations

@@ -98,6 +98,7 @@ def test_copies_are_equal_and_share_no_session():
     [
         ({"base_url": "myhost:99999"}, "base_url must be an address like"),
         ({"base_url": "https://me:secret@myhost"}, "pass http_client="),
+        ({"base_url": "https://myhost/v1/chat/completions"}, "base_url must be what stands before /chat/completions"),
         ({"model": ""}, "model"),
         ({"api_key_env": "sk-secret"}, "api_key_env must be the name of an environment variable"),
         ({"api_key_env": "gsk_secret"}, "api_key_env must be the name of an environment variable"),

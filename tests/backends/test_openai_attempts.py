@@ -5,7 +5,7 @@ import logging
 import pickle
 import socket
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from llmlab.core.messages import LLMFailure, LLMRequest
 from llmlab.core.vocabulary import FailureReason, FinishReason
 from llmlab.server.recording import Chunk, Exchange
 from llmlab.server.replay import ReplayServer
+from llmlab.virtual_time import run
 from tests.openai_replay import DONE, HELLO, KEY, LAST, answer, attempt, chunk, event, refusal, whole
 
 R = FailureReason
@@ -193,6 +194,55 @@ def test_a_filtered_answer_is_a_refusal_of_the_call():
     assert (result.reason, result.retryable, result.attempts) == (R.REFUSED, False, 1)
 
 
+# Time, as the event loop has it
+
+PATIENT = Timeouts(first_byte=5.0, between_chunks=2.0)
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body whose pieces come at these times, in seconds from its beginning."""
+
+    def __init__(self, *pieces: tuple[float, bytes]) -> None:
+        self._pieces = pieces
+        self.is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        began = asyncio.get_running_loop().time()
+        for at, piece in self._pieces:
+            await asyncio.sleep(began + at - asyncio.get_running_loop().time())
+            yield piece
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reason", "ended"),
+    [
+        (Pieces((4.5, chunk("a")), (6.0, LAST)), None, 6.0),
+        (Pieces((5.5, chunk("a")), (6.0, LAST)), R.ATTEMPT_TIMEOUT, 5.0),
+        (Pieces((1.0, chunk("a")), (3.5, LAST)), R.ATTEMPT_TIMEOUT, 3.0),
+        (Pieces((1.0, b": keep-alive\n\n"), (2.5, b": keep-alive\n\n"), (4.0, chunk("a") + LAST)), None, 4.0),
+        (Pieces((1.0, b": keep-alive\n\n"), (3.5, chunk("a") + LAST)), R.ATTEMPT_TIMEOUT, 3.0),
+        (Pieces((1.0, chunk("a") + LAST), (90.0, b"late")), None, 1.5),
+    ],
+)
+def test_each_phase_ends_when_its_time_is_over_and_closes_the_body(pieces, reason, ended):
+    kind = {"content-type": "text/event-stream"}
+
+    async def talk() -> tuple[Any, float]:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=kind, stream=pieces))
+        async with httpx.AsyncClient(transport=transport) as http_client:
+            backend = OpenAIBackend(base_url="http://simulated/v1", model="m", http_client=http_client)
+            outcome = await backend.attempt(HELLO, timeouts=PATIENT, key=KEY)
+            return outcome, asyncio.get_running_loop().time()
+
+    outcome, now = run(talk())
+    assert getattr(outcome, "reason", None) == reason
+    assert now == ended
+    assert pieces.is_closed
+
+
 # Giving up
 
 
@@ -222,6 +272,13 @@ def test_a_stream_that_is_closed_early_closes_its_connection():
 
     with ReplayServer([answer(chunk("a") + chunk("b"), ending="stall")]) as server:
         assert with_session(server, close_early)
+
+
+def test_a_client_hands_over_the_text_as_it_is_written():
+    exchange = answer(chunk("a"), chunk("b"), LAST)
+    with ReplayServer([exchange]) as server, client_of(server) as client, client.stream("Hello") as stream:
+        assert list(stream) == ["a", "b"]
+        assert stream.result.unwrap().text == "ab"
 
 
 def test_each_attempt_of_a_call_says_which_it_is():
@@ -280,11 +337,22 @@ def test_neither_key_nor_prompt_is_shown_by_anything(monkeypatch, caplog, exchan
         backend = OpenAIBackend(base_url=f"{url}/v1", model="m")
         session = backend.session()
         request = LLMRequest(prompt=PROMPT)
+        assert "authorization" in session.target.headers()
         outcome = await session.attempt(request, timeouts=SHORT, key=KEY)
         policy = ClientPolicy(timeouts=SHORT, retry=RetryPolicy(max_retries=0))
         async with AsyncClient(backend, policy=policy, observers=[log]) as client:
             result = await client.generate(request)
-        return [backend, session, session.target, session.pools, outcome, result, client, backend.model_dump_json()]
+        return [
+            backend,
+            session,
+            session.target,
+            session.target.headers(),
+            session.pools,
+            outcome,
+            result,
+            client,
+            backend.model_dump_json(),
+        ]
 
     with ReplayServer([exchange]) as server:
         values = asyncio.run(talk(server.url))
