@@ -11,6 +11,7 @@ stream acts on the way back: the server works as ever, except that an error and 
 from __future__ import annotations
 
 from asyncio import CancelledError
+from contextlib import aclosing
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from llmlab.backends.fault_effects import Timing, breaks_at, met, met_nothing, no_first_byte, stalled, timing
 from llmlab.backends.faults import FAULTS, SPOILS_THE_ANSWER, FaultKind
 from llmlab.backends.request_work import RequestWork
+from llmlab.backends.served_stream import ServedReader
 from llmlab.backends.served_visit import ServedVisit, TokenWatch
 from llmlab.backends.server_job import ENDED
 from llmlab.backends.server_limits import ServerLimits
@@ -27,6 +29,7 @@ from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, unit, words
 from llmlab.core.limits import estimated_tokens
+from llmlab.core.streams import StreamedAttempt
 from llmlab.core.timers import sleep_until
 from llmlab.core.vocabulary import FailureReason
 
@@ -38,9 +41,9 @@ if TYPE_CHECKING:
     from llmlab.backends.server_job import Job
     from llmlab.backends.server_model import ServerModel
     from llmlab.backends.server_view import ServerView
-    from llmlab.backends.visit import Visit
-    from llmlab.core.backend import AttemptKey, Outcome, Timeouts
+    from llmlab.core.backend import AttemptKey, AttemptStream, Outcome, Timeouts
     from llmlab.core.messages import LLMRequest, Usage
+    from llmlab.core.streams import Steps
 
 
 class _Watch(NamedTuple):
@@ -100,7 +103,26 @@ class ServedMock:
         await wait_until(self._loop, self._loop.time() + wait)
         return failure
 
-    def visit(self, request: LLMRequest, key: AttemptKey, *, streamed: bool) -> Visit | Instead:
+    def stream(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> AttemptStream:
+        """Queue one attempt and read its answer as it is written; it comes with the first piece asked for."""
+        return StreamedAttempt(self._steps(request, timeouts, key))
+
+    async def _steps(self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> Steps:
+        began, faults = self._loop.time(), self.settings.faults
+        visit = self.visit(request, key, streamed=True)
+        if isinstance(visit, ServedVisit):
+            reader = ServedReader(visit, request, timeouts=timeouts, faults=faults, loop=self._loop)
+            async with aclosing(reader.steps()) as steps:
+                async for step in steps:
+                    yield step
+            return
+        failure, wait = visit.failure, None
+        if visit.fault is not None:
+            failure, wait = met_nothing(visit.fault, timeouts, faults)
+        await wait_until(self._loop, began + (visit.after if wait is None else wait))
+        yield failure
+
+    def visit(self, request: LLMRequest, key: AttemptKey, *, streamed: bool) -> ServedVisit | Instead:
         """Take a request in and return what the server does with it, whatever its client's patience.
 
         Args:

@@ -77,15 +77,26 @@ class ServedVisit:
         self._ended_at = inf
         job.waiter.add_done_callback(self._note_end)
 
-    async def token(self) -> bool:
-        """Wait for the next token; False at the end of the work, which is the last token."""
+    async def token(self, until: float = inf) -> bool:
+        """Wait for the next token; False at the end of the work, which is the last token.
+
+        Raises:
+            TimeoutError: neither has come by `until`, a time on the event loop's clock.
+        """
         watch: TokenWatch = self._job.watch
         while not watch.came:
             if self._job.waiter.done():
                 await self.end()
                 return False
+            if self._loop.time() >= until:
+                raise TimeoutError
             watch.waiter = self._loop.create_future()
-            await watch.waiter
+            timer = None if until == inf else self._loop.call_at(until, watch.wake)
+            try:
+                await watch.waiter
+            finally:
+                if timer is not None:
+                    timer.cancel()
         self.at = watch.came.popleft()
         return True
 

@@ -14,6 +14,7 @@ from llmlab import (
     LLMRequest,
     MockBackend,
     RetryPolicy,
+    ServerModel,
     Timeouts,
     WithFaults,
 )
@@ -118,3 +119,73 @@ def test_a_stream_behind_a_faulty_backend_is_closed_with_it():
     with Client(WithFaults(AsyncClient(SERVER, observers=[log]))).stream("Hello") as stream:
         next(stream)
     assert [call.reason for call in log.calls] == [R.CANCELLED]
+
+
+# ---- a server with a queue
+
+
+def served(**settings):
+    return MockBackend(latency=4.0, first_token_share=0.25, server=ServerModel(**settings.pop("model", {})), **settings)
+
+
+def test_a_server_with_a_queue_writes_token_by_token():
+    came, result, _ = read(served())
+    assert [at for at, _ in came] == pytest.approx([1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0])
+    assert "".join(piece for _, piece in came) == result.text == TEXT
+
+
+def test_tokens_come_slower_where_others_are_served_too():
+    async def main():
+        loop, at = asyncio.get_running_loop(), []
+        llm = AsyncClient(served(model={"slots": 2, "batch_slowdown": 1.0}), ONCE)
+        async with llm.stream("Hello") as one, llm.stream("Hello") as other:
+            at = [loop.time() async for _ in one]
+            assert [piece async for piece in other]
+        return at
+
+    assert run(main()) == pytest.approx([2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+
+
+def test_leaving_a_stream_gives_the_servers_slot_to_the_next():
+    async def main():
+        llm = AsyncClient(served(model={"slots": 1}), ONCE)
+        async with llm.stream("Hello") as stream:
+            await anext(stream)
+        result = await llm.generate("Hello")
+        return result.latency
+
+    assert run(main()) == 4.0
+
+
+@pytest.mark.parametrize(
+    "bounds", [{}, {"first_byte": 3.0}, {"between_chunks": 0.6}, {"between_chunks": None}], ids=str
+)
+@pytest.mark.parametrize("fault", [None, *FaultKind])
+def test_the_events_at_a_server_with_a_queue_are_those_of_calls_that_wait_for_the_whole(fault, bounds):
+    """Also where calls wait for a slot, are slowed down by others, meet faults, are given up, or are read late."""
+    faults = Faults() if fault is None else Faults(**{fault: 0.5}, retry_after=0.5)
+    model = {"slots": 2, "queue": 3, "batch_slowdown": 0.5, "requests_per_minute": 60, "limit_burst": 5.0}
+    backend = served(faults=faults, model=model, seed=5)
+    policy = ClientPolicy(attempt_timeout=14.0, timeouts=Timeouts(**bounds))
+
+    def events(ask):
+        log = EventLog()
+
+        async def main():
+            llm = AsyncClient(backend, policy, observers=[log], seed=1)
+            await asyncio.gather(*(ask(llm, f"Number {n}") for n in range(6)))
+
+        run(main())
+        return sorted(rounded(event) for event in (*log.attempts, *log.calls))  # what comes at once has no order
+
+    async def streamed(llm, prompt):
+        async with llm.stream(prompt) as stream:
+            await asyncio.sleep(1000.0)
+            text = "".join([piece async for piece in stream])
+        assert text == (stream.result.text if stream.result.ok else "")
+
+    assert events(streamed) == events(lambda llm, prompt: llm.generate(prompt))
+
+
+def rounded(event):
+    return str([round(value, 9) if isinstance(value, float) else value for value in event])
