@@ -109,6 +109,8 @@ if TYPE_CHECKING:
     from llmlab.reports.document import report
     from llmlab.sync import Client
     from llmlab.telemetry.observer import OpenTelemetryObserver
+    from llmlab.wire.randomness import seeded_random
+    from llmlab.wire.transport import SimulatedTransport
 
 _HOME = {
     "llmlab.analysis.recommend": ("recommend",),
@@ -167,6 +169,8 @@ _HOME = {
     "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
     "llmlab.reports.document": ("report",),
     "llmlab.sync": ("Client",),
+    "llmlab.wire.randomness": ("seeded_random",),
+    "llmlab.wire.transport": ("SimulatedTransport",),
     "llmlab.telemetry.observer": ("OpenTelemetryObserver",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -245,6 +249,7 @@ __all__ = [
     "ServerDescription",
     "ServerModel",
     "SettingsError",
+    "SimulatedTransport",
     "Sweep",
     "SweepResult",
     "Timeouts",
@@ -264,6 +269,7 @@ __all__ = [
     "reading",
     "recommend",
     "report",
+    "seeded_random",
     "stack",
     "storm_map",
     "tune",

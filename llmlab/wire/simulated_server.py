@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from itertools import count
 from typing import TYPE_CHECKING
 
 from llmlab.backends.mock import MockBackend
+from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.visit import Instead
 from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
 from llmlab.wire import ollama, openai
@@ -24,8 +26,9 @@ from llmlab.wire.listing import Listing, tagged
 from llmlab.wire.reading import field, parsed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
+    from llmlab.backends.faults import FaultKind
     from llmlab.wire.exchange import Head, HTTPRequest, Step
 
 _EPOCH = 1767225600.0  # the first second of 2026: simulated time is no date, but must have one
@@ -46,6 +49,43 @@ _METHODS = {
 _EMBEDDINGS = frozenset({"/api/embed", "/v1/embeddings"})
 ANSWERS = frozenset({"/api/generate", "/api/chat", "/v1/chat/completions"})
 """The paths whose requests a model answers; they alone have a key and meet faults."""
+
+
+class Exchange:
+    """One answer on its way: an iterator over its steps, and what is known of it once the first step has come.
+
+    Attributes:
+        key: which attempt it was, or `None` where no model was asked.
+        keyed: whether the client said so itself.
+        streamed: whether the answer was wanted piece by piece; `None` where no model was asked.
+        fault: what was drawn for it, or `None`.
+    """
+
+    steps: AsyncGenerator[Step, None]
+
+    def __init__(self) -> None:
+        self.key: AttemptKey | None = None
+        self.keyed = False
+        self.streamed: bool | None = None
+        self.fault: FaultKind | None = None
+
+    def __aiter__(self) -> AsyncIterator[Step]:
+        return self.steps
+
+    async def __anext__(self) -> Step:
+        return await anext(self.steps)
+
+    async def aclose(self) -> None:
+        """Say that the client has gone; the server stops to work for it."""
+        await self.steps.aclose()
+
+
+class _Counts:
+    """What is counted on one event loop, so that each run of a program counts alike."""
+
+    def __init__(self) -> None:
+        self.arrivals = count()
+        self.answers = count(1)
 
 
 class SimulatedServer:
@@ -74,34 +114,34 @@ class SimulatedServer:
         self._models = None if models is None else {tagged(name) for name in models}
         self._names = (backend.model,) if models is None else tuple(models)
         self._wall_clock = wall_clock or _since_2026
-        self._arrivals = 0
-        self._answers = 0
+        self._counts: PerLoop[_Counts] = PerLoop()
 
-    def key_of(self, request: HTTPRequest) -> AttemptKey:
-        """Return which attempt a request is: what its header says, else (order of arrival, 1).
-
-        A request without the header is counted each time this is asked.
-        """
-        said = parse_attempt_header(request.header(ATTEMPT_HEADER) or "")
-        if said is not None:
-            return said
-        self._arrivals += 1
-        return AttemptKey(self._arrivals - 1, 1)
-
-    async def exchange(self, request: HTTPRequest, key: AttemptKey | None = None) -> AsyncGenerator[Step, None]:
-        """Answer a request step by step; close it when the client has gone.
+    def exchange(self, request: HTTPRequest, key: AttemptKey | None = None) -> Exchange:
+        """Return the answer to a request, step by step; nothing happens before the first step is asked for.
 
         Args:
             request: what the client sent.
-            key: which attempt it is; by default what `key_of` says.
+            key: which attempt it is; by default what its header says (`x-llmlab-attempt`), else (order of arrival, 1),
+                counted over the requests without the header that a model answers.
         """
+        exchange = Exchange()
+        exchange.steps = self._steps(exchange, request, key)
+        return exchange
+
+    async def _steps(
+        self, exchange: Exchange, request: HTTPRequest, key: AttemptKey | None
+    ) -> AsyncGenerator[Step, None]:
         try:
             asked = self._asked(request)
         except Rejected as rejection:
             error = openai.error if request.path.startswith("/v1/") else ollama.error
             asked = whole_answer(rejection.status, error(rejection.status, rejection.message))
         if isinstance(asked, Asked):
-            async with aclosing(self._at_work(asked, self.key_of(request) if key is None else key)) as steps:
+            exchange.streamed = asked.streamed
+            said = parse_attempt_header(request.header(ATTEMPT_HEADER) or "")
+            exchange.keyed = said is not None
+            exchange.key = key or said or AttemptKey(next(self._count().arrivals), 1)
+            async with aclosing(self._at_work(exchange, asked, exchange.key)) as steps:
                 async for step in steps:
                     yield step
             return
@@ -110,10 +150,15 @@ class SimulatedServer:
         if request.method != "HEAD":
             yield body
 
-    async def _at_work(self, asked: Asked, key: AttemptKey) -> AsyncGenerator[Step, None]:
+    def _count(self) -> _Counts:
+        loop = asyncio.get_running_loop()
+        return self._counts.get(loop) or self._counts.put(loop, _Counts())
+
+    async def _at_work(self, exchange: Exchange, asked: Asked, key: AttemptKey) -> AsyncGenerator[Step, None]:
         """Let the model answer."""
         loop = asyncio.get_running_loop()
         visit = self.backend.session().visit(asked.request, key, streamed=asked.streamed)
+        exchange.fault = visit.fault
         if isinstance(visit, Instead):
             async with aclosing(refused(loop, visit, asked.words)) as steps:
                 async for step in steps:
@@ -148,8 +193,7 @@ class SimulatedServer:
 
     def _read(self, request: HTTPRequest) -> Asked:
         if request.path == "/v1/chat/completions":
-            self._answers += 1
-            return openai.asked(request.body, self._answers, self._wall_clock)
+            return openai.asked(request.body, next(self._count().answers), self._wall_clock)
         return ollama.asked(request.body, "chat" if request.path == "/api/chat" else "generate", self._wall_clock)
 
     def _listed(self, request: HTTPRequest) -> Body:

@@ -19,15 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.waiting import wait_until
 from llmlab.wire.exchange import Break, Head, HTTPRequest
+from llmlab.wire.record import ServerRecord
 from llmlab.wire.simulated_server import SimulatedServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
+
+    import pandas as pd
 
     from llmlab.backends.mock import MockBackend
+    from llmlab.conduct.recording import Recording
     from llmlab.wire.exchange import Step
+    from llmlab.wire.record import RequestLine
+    from llmlab.wire.simulated_server import Exchange
 
 
 class SimulatedTransport(httpx.AsyncBaseTransport):
@@ -46,6 +53,20 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, backend: MockBackend | SimulatedServer) -> None:
         self.server = backend if isinstance(backend, SimulatedServer) else SimulatedServer(backend)
+        self._records: PerLoop[ServerRecord] = PerLoop()
+        self._latest = ServerRecord(0.0)
+
+    def requests(self) -> pd.DataFrame:
+        """Return a row for each request of the latest event loop, in order of arrival, as the server saw them.
+
+        Times are seconds since the first request, which is also when a fault schedule begins. `claimed_retry` is the
+        number of the retry where the client says it, as the SDK of OpenAI does.
+        """
+        return self._latest.frame()
+
+    def recording(self) -> Recording:
+        """Return the same as a recording, whose conduct can be judged."""
+        return self._latest.recording()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and wait for the answer's head.
@@ -64,7 +85,10 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
             await request.aread(),
         )
         library = _library_of(request)
-        body = _body_class(library)(self.server.exchange(asked), request.extensions.get("timeout", {}))
+        loop = asyncio.get_running_loop()
+        exchange = self.server.exchange(asked)
+        line = self._record(loop).begin(asked, exchange, loop.time())
+        body = _body_class(library)(exchange, line, request.extensions.get("timeout", {}))
         try:
             head = await body.head()
         except BaseException:
@@ -72,6 +96,24 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
             raise
         response: httpx.Response = library.Response(head.status, headers=list(head.headers), stream=body)
         return response
+
+    def handle_request(self, _request: object) -> httpx.Response:
+        """Refuse a sync client.
+
+        Raises:
+            TypeError: always. Such a client waits for its retries with `time.sleep`, which nothing simulated can hurry.
+        """
+        raise TypeError(
+            "SimulatedTransport is for async clients (httpx.AsyncClient, openai.AsyncOpenAI, ollama.AsyncClient): a "
+            "sync client's own waiting is real time; take the async one, or put a sync one on trial against "
+            "`llmlab serve`"
+        )
+
+    def _record(self, loop: asyncio.AbstractEventLoop) -> ServerRecord:
+        record = self._records.get(loop)
+        if record is None:
+            record = self._latest = self._records.put(loop, ServerRecord(loop.time()))
+        return record
 
 
 def _library_of(request: object) -> Any:
@@ -90,9 +132,11 @@ class _Body:
 
     library: Any
 
-    def __init__(self, steps: AsyncGenerator[Step, None], limits: dict[str, Any]) -> None:
-        self._steps = steps
+    def __init__(self, exchange: Exchange, line: RequestLine, limits: dict[str, Any]) -> None:
+        self._exchange = exchange
+        self._line = line
         self._limits = limits
+        self._clock = asyncio.get_running_loop().time
 
     async def head(self) -> Head:
         """Wait for the answer's head."""
@@ -113,16 +157,19 @@ class _Body:
 
     async def aclose(self) -> None:
         """Close the connection: the server learns that the client has gone."""
+        self._line.end("client", self._clock())
         with suppress(RuntimeError):  # another task is reading; its own end closes the exchange
-            await self._steps.aclose()
+            await self._exchange.aclose()
 
     async def _next(self) -> Step | None:
         """Return the next step, `None` at the end."""
         try:
             async with asyncio.timeout(self._limits.get("read")):
-                return await anext(self._steps, None)
+                step = await anext(self._exchange, None)
+            self._line.note(step, self._clock())
         except TimeoutError:
             raise self.library.ReadTimeout("") from None
+        return step
 
     def _broken(self, step: Step | None, closed: str) -> Exception:
         """Return what the library raises where this comes instead of the next part; `closed` tells of a cut."""

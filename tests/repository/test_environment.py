@@ -19,7 +19,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 ENVIRONMENT: dict[str, Any] = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 # conda-forge's name, where it is not the one that pip knows. Add a line when a dependency needs one.
-CONDA_NAMES = {"duckdb": "python-duckdb", "playwright": "playwright-python"}
+CONDA_NAMES = {"duckdb": "python-duckdb", "ollama": "ollama-python", "playwright": "playwright-python"}
 
 CHOSEN = {"httpx", "ipywidgets", "matplotlib", "nbmake", "nest-asyncio", "pandas", "pydantic", "pytest"}
 

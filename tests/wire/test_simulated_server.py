@@ -147,12 +147,20 @@ def test_a_refusal_asks_for_its_wait_in_seconds_and_in_milliseconds():
 
 
 def test_a_request_without_the_header_is_keyed_by_its_arrival():
-    async def main():
-        server = SimulatedServer(MockBackend())
-        said = HTTPRequest("POST", "/api/chat", (("x-llmlab-attempt", "7.2"),))
-        return [server.key_of(request) for request in (chat(), said, chat())]
+    server = SimulatedServer(MockBackend())
+    said = chat()._replace(headers=(("x-llmlab-attempt", "7.2"),))
 
-    assert run(main()) == [AttemptKey(0, 1), AttemptKey(7, 2), AttemptKey(1, 1)]
+    async def main():
+        exchanges = [server.exchange(request) for request in (chat(), HTTPRequest("GET", "/"), said, chat())]
+        for exchange in exchanges:
+            assert exchange.key is None
+            async for _ in exchange:
+                pass
+        return [(exchange.key, exchange.keyed) for exchange in exchanges]
+
+    expected = [(AttemptKey(0, 1), False), (None, False), (AttemptKey(7, 2), True), (AttemptKey(1, 1), False)]
+    assert run(main()) == expected
+    assert run(main()) == expected  # each run counts for itself
 
 
 def test_closing_the_exchange_stops_the_work():

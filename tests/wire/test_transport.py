@@ -115,3 +115,30 @@ def test_a_client_that_goes_away_frees_its_slot():
 def test_it_says_what_it_takes():
     with pytest.raises(TypeError, match="must be a MockBackend, got a OllamaBackend"):
         SimulatedTransport(OllamaBackend())
+
+
+def test_what_the_server_saw_is_a_tidy_frame():
+    faults = Faults(retry_after=2.0)
+    transport = SimulatedTransport(MockBackend(latency=1.0, refusal_latency=0.5, script=["overload"], faults=faults))
+    backend = OllamaBackend(http_client=httpx.AsyncClient(transport=transport), model="mock")
+    met(backend, ["Hello", "Again"])
+    seen = transport.requests()
+    assert list(seen.request) == [0, 1, 2, 3]
+    assert list(zip(seen.call, seen.attempt, strict=True)) == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert list(seen.status) == [503, 200, 503, 200]
+    assert list(seen.fault.fillna("")) == ["overload", "", "overload", ""]
+    assert list(seen.arrived_at_s) == pytest.approx([0.0, 2.5, 3.5, 6.0])
+    assert list(seen.first_chunk_at_s) == pytest.approx([0.5, 2.75, 4.0, 6.25])
+    assert list(seen.ended_at_s) == pytest.approx([0.5, 3.5, 4.0, 7.0])
+    assert list(seen.ended_by.unique()) == ["server"]
+    assert list(seen.digest) == ["0", "0", "1", "1"]
+    assert list(seen.retry_after_s.fillna(0)) == [2, 0, 2, 0]
+
+
+def test_the_record_tells_who_ended_an_answer():
+    transport = SimulatedTransport(MockBackend(latency=4.0, script=["cut", "stall", "reset", "connect_stall"]))
+    backend = OllamaBackend(http_client=httpx.AsyncClient(transport=transport), model="mock")
+    met(backend, ["Hello"], POLICY.replace(retry=RetryPolicy(max_retries=3)))
+    assert list(transport.requests().ended_by) == ["broken", "client", "broken", "client"]
+    assert [request.ended_by for request in transport.recording().requests] == ["broken", "client", "broken", "client"]
+    assert SimulatedTransport(MockBackend()).requests().empty
