@@ -40,7 +40,7 @@ The map; each package imports only from those above it:
     plots/          data frames into charts
     reports/        a result as one HTML file: report(result, "out.html")
     widgets/        (later) the same, interactively
-    server/         recorded answers on loopback, where no real server is at hand
+    server/         HTTP servers on loopback that misbehave: FaultServer, simulated; replay.py, recorded
     cli/            the command `llmlab`
 
 Names are loaded on first use: `import llmlab` alone loads neither pandas nor matplotlib.
@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from llmlab.llms import AsyncLocalLLM, AsyncMockLLM, AsyncOpenAILLM, LocalLLM, MockLLM, OpenAILLM
     from llmlab.observers import JsonLinesObserver, LoggingObserver
     from llmlab.reports.document import report
+    from llmlab.server.fault_server import FaultServer
     from llmlab.sync import Client
     from llmlab.telemetry.observer import OpenTelemetryObserver
     from llmlab.wire.randomness import seeded_random
@@ -168,6 +169,7 @@ _HOME = {
     "llmlab.llms": ("AsyncLocalLLM", "AsyncMockLLM", "AsyncOpenAILLM", "LocalLLM", "MockLLM", "OpenAILLM"),
     "llmlab.observers": ("JsonLinesObserver", "LoggingObserver"),
     "llmlab.reports.document": ("report",),
+    "llmlab.server.fault_server": ("FaultServer",),
     "llmlab.sync": ("Client",),
     "llmlab.wire.randomness": ("seeded_random",),
     "llmlab.wire.transport": ("SimulatedTransport",),
@@ -209,6 +211,7 @@ __all__ = [
     "Fallback",
     "Fate",
     "FaultKind",
+    "FaultServer",
     "Faults",
     "FinishReason",
     "Hedging",

@@ -62,6 +62,11 @@ class ServerMachine:
         self._loading = Job("", 0.0, 0.0)
         self._schedule()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a slot, or for their model."""
+        return self._queued if self._loader is None else self._queued + len(self._loader)
+
     # ---- what happens to it
 
     def arrive(self, now: float, job: Job) -> bool:
@@ -266,5 +271,4 @@ class ServerMachine:
 
     def _note(self, now: float) -> None:
         if self.view is not None:
-            waiting = self._queued if self._loader is None else self._queued + len(self._loader)
-            self.view.note((now, waiting, self._busy, self._done, self._wasted, self._refused))
+            self.view.note((now, self.waiting, self._busy, self._done, self._wasted, self._refused))

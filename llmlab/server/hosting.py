@@ -49,6 +49,7 @@ class HostedServer(ABC):
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
         self._listener: socket.socket | None = None
+        self._held: socket.socket | None = None
         self._taking: set[asyncio.Task[None]] = set()
         self._open: set[Connection] = set()
         self._last_closed: asyncio.Event | None = None
@@ -158,11 +159,11 @@ class HostedServer(ABC):
     # ---- connections
 
     def opened(self, connection: Connection) -> int:
-        """Count a connection."""
+        """Count a connection; return its number, from 0."""
         with self._changed:
             self._open.add(connection)
             self._accepted += 1
-        return self._accepted
+        return self._accepted - 1
 
     def closed(self, connection: Connection) -> None:
         """Count it off."""
@@ -211,6 +212,7 @@ class HostedServer(ABC):
         listener.listen(_BACKLOG)
         listener.setblocking(False)
         self._listener = listener
+        self._notify()
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _stop_listening(self) -> None:
@@ -219,6 +221,21 @@ class HostedServer(ABC):
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def _suspend(self) -> None:
+        """Refuse connections, but let nobody else have the port."""
+        self._stop_listening()
+        self._held = self._bind()
+        self._notify()
+
+    def _resume(self) -> None:
+        """Take connections again, where they were refused."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._listen(held)
 
     def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -255,6 +272,11 @@ class HostedServer(ABC):
         if self._open:
             self._last_closed = asyncio.Event()
             await self._last_closed.wait()
+
+    def _notify(self) -> None:
+        """Let those look again who wait for something to change."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _wait_for(self, so: Callable[[], bool], timeout: float) -> bool:
         with self._changed:

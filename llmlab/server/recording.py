@@ -129,20 +129,15 @@ def _exchange(recorded: dict[str, Any], case: str) -> Exchange:
     )
 
 
-def asked_for(body: bytes, *, streams: bool = True) -> tuple[str | None, bool | None]:
-    """Return the model and whether a stream is wanted, from a request's body; `None` for what it does not say.
-
-    Args:
-        body: the request's body.
-        streams: what is meant by a body that does not mention it.
-    """
+def asked_for(body: bytes) -> tuple[str | None, bool | None]:
+    """Return the model and whether a stream is wanted, from a request's body; `None` for what it does not say."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return None, None
     if not isinstance(value, dict):
         return None, None
-    model, stream = value.get("model"), value.get("stream", streams)
+    model, stream = value.get("model"), value.get("stream", True)
     return (model if isinstance(model, str) else None), (stream if isinstance(stream, bool) else None)
 
 
