@@ -18,6 +18,7 @@ The map; each package imports only from those above it:
     virtual_time/   the event loop whose clock jumps: run(main())
     sync.py         Client, the synchronous face of AsyncClient
     observers.py    events into files and into logging
+    notebook.py     asyncio.run in notebook cells, for code of one's own; llmlab needs nothing there
     telemetry/      events into OpenTelemetry spans and metrics
     backends/       what a call is sent to: mock.py (simulated), ollama.py, openai.py, with_faults.py
       faults.py       the vocabulary of what goes wrong

@@ -26,6 +26,7 @@ ORDER = (
     "virtual_time",
     "sync",
     "observers",
+    "notebook",
     "telemetry",
     "backends",
     "conduct",
