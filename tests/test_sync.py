@@ -240,7 +240,7 @@ INTERRUPTED = """
 
     def work():
         try:
-            client.generate("Hello")
+            client.generate("Hello") if sys.argv[3] == "generate" else list(client.stream("Hello"))
         except KeyboardInterrupt:
             print("interrupted")
 
@@ -269,10 +269,18 @@ INTERRUPTED = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals to a thread are a POSIX thing")
-@pytest.mark.parametrize("place", ["script", "notebook"])
-@pytest.mark.parametrize("kind", ["real", "virtual"])
-def test_ctrl_c_closes_the_attempt_records_it_as_cancelled_and_gives_the_slot_back(kind, place):
-    done = python(INTERRUPTED, kind, place)
+@pytest.mark.parametrize(
+    ("kind", "place", "ask"),
+    [
+        ("real", "script", "generate"),
+        ("real", "notebook", "generate"),
+        ("virtual", "script", "generate"),
+        ("virtual", "notebook", "generate"),
+        ("real", "script", "stream"),
+    ],
+)
+def test_ctrl_c_closes_the_attempt_records_it_as_cancelled_and_gives_the_slot_back(kind, place, ask):
+    done = python(INTERRUPTED, kind, place, ask)
     assert done.stdout.split("\n") == ["closed", "interrupted", "cancelled cancelled 0 0", ""]
 
 
