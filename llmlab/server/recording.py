@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 Ending = Literal["complete", "cut", "reset", "stall"]
 """How a body ends: as it should; by closing the connection inside it; by resetting it; or not at all."""
 
-_SHIPPED = ("version", "tags", "generate_stream", "chat_stream", "missing_model", "busy_503", "error_mid_stream", "cut")
+_SHIPPED = (
+    *("version", "tags", "ps"),
+    *("generate_stream", "chat_stream", "missing_model", "busy_503", "error_mid_stream", "cut"),
+)
 
 
 @dataclass(frozen=True, slots=True)

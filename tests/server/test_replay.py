@@ -186,6 +186,7 @@ def test_requests_are_remembered_without_end_of_memory():
 SHIPPED = {
     "version": "version",
     "tags": "tags",
+    "ps": "ps_loaded",
     "generate_stream": "generate_stream",
     "chat_stream": "chat_stream",
     "missing_model": "generate_missing_model",
@@ -203,7 +204,10 @@ def test_the_shipped_recordings_are_the_recorded_ones():
 
 
 def test_shipped_recordings_are_loaded_by_name_or_all_at_once():
-    assert {exchange.path for exchange in recordings()} == {"/api/version", "/api/tags", "/api/generate", "/api/chat"}
+    assert {exchange.path for exchange in recordings()} == {
+        *("/api/version", "/api/tags", "/api/ps"),
+        *("/api/generate", "/api/chat"),
+    }
     assert [exchange.status for exchange in recordings("missing_model", "busy_503")] == [404, 200, 503]
     with pytest.raises(ValueError, match="there is no recording 'nosuch'; there are: version, tags"):
         recordings("nosuch")
