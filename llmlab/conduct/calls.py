@@ -141,7 +141,7 @@ def _by_outcome(requests: Sequence[Request], windows: Sequence[Outcome]) -> tupl
     groups: list[tuple[Outcome, list[Request]]] = []
     others = []
     for request in requests:
-        while waiting and request.arrived_at_s > waiting[0].ended_at_s + CLOCK_TOLERANCE:
+        while waiting and _is_over(waiting, request.arrived_at_s):
             waiting.popleft()
         if not waiting or not _holds(waiting[0], request):
             others.append(request)
@@ -150,6 +150,12 @@ def _by_outcome(requests: Sequence[Request], windows: Sequence[Outcome]) -> tupl
         else:
             groups.append((waiting[0], [request]))
     return [Call(tuple(group), "outcome", outcome) for outcome, group in groups], others
+
+
+def _is_over(windows: Sequence[Outcome], now: float) -> bool:
+    """Whether the first reported call had ended: for certain, or because the next had begun."""
+    late = now - windows[0].ended_at_s
+    return late > CLOCK_TOLERANCE or (late > 0 and len(windows) > 1 and now >= windows[1].started_at_s)
 
 
 def _by_claim_or_body(requests: Sequence[Request], link_within: float) -> Iterator[Call]:

@@ -60,7 +60,10 @@ def accepted_truncated(trial: Trial, _standards: Standards) -> Finding:
 
 
 def _lacks_its_end(request: Request) -> bool:
-    return request.fault in _LACKS_ITS_END
+    """Whether a client was given an answer without its end; an answer in one piece has no marker to lack."""
+    if request.fault not in _LACKS_ITS_END or (request.status or 0) >= 400:
+        return False
+    return request.fault != FaultKind.NO_END_MARKER or request.streaming is not False
 
 
 def _retries_other_faults(call: Call) -> bool:

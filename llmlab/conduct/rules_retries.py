@@ -30,7 +30,9 @@ jitter of real clients, stay within it once in ten thousand times."""
 def is_final(request: Request) -> bool:
     """Whether the same request can only get the same answer: it is wrong, or a content filter withheld the text."""
     status = request.status or 0
-    return (400 <= status < 500 and status not in MAY_PASS) or status == 501 or request.fault == FaultKind.REFUSAL
+    # Ollama's own API has no word for what a filter withheld: its client sees an empty text.
+    withheld = request.fault == FaultKind.REFUSAL and request.endpoint.startswith("/v1/")
+    return (400 <= status < 500 and status not in MAY_PASS) or status == 501 or withheld
 
 
 def retried_final_answer(trial: Trial, _standards: Standards) -> Finding:

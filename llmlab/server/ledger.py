@@ -107,9 +107,9 @@ class Ledger:
         self.requests = 0
 
     def end(self) -> None:
-        """Write the last record, and close the file."""
+        """Keep the last record, and close the file."""
+        self._keep(End(at_s=self.now()))
         if self._write is not None:
-            self._write(End(at_s=self.now()))
             self._write.close()
 
     def _keep(self, record: Record) -> None:
@@ -156,8 +156,12 @@ def _since(time: float | None, origin: float) -> float | None:
 
 
 def _retry_after(served: Served) -> float | None:
-    text = next((value for name, value in served.headers if name.lower() == "retry-after"), None)
-    return None if text is None else parse_retry_after(text, datetime.now(UTC))
+    """Return the wait that was asked for: the exact one where there are two, for a client may keep either."""
+    sent = {name.lower(): value for name, value in served.headers}
+    exact = _number(sent.get("retry-after-ms"))
+    if exact is not None:
+        return exact / 1000
+    return parse_retry_after(sent["retry-after"], datetime.now(UTC)) if "retry-after" in sent else None
 
 
 def _number(text: str | None) -> int | None:

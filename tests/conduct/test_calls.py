@@ -36,6 +36,12 @@ def test_what_comes_within_a_reported_call_belongs_to_it():
     assert linked(requests, outcomes=[outcome(0.9, 2.5), outcome(3.9, 4.5)]) == [([0, 1], "outcome"), ([2], "outcome")]
 
 
+def test_of_reported_calls_that_follow_at_once_the_later_takes_what_comes_in_it():
+    requests = [refused(1.0), refused(1.202), asked(1.5)]
+    outcomes = [outcome(0.9, 1.2, "failed"), outcome(1.2005, 1.4, "failed")]
+    assert linked(requests, outcomes=outcomes) == [([0], "outcome"), ([1], "outcome"), ([2], "body")]
+
+
 def test_reported_calls_that_overlap_tell_nothing():
     requests = [refused(1.0), asked(2.0), asked(9.0)]
     outcomes = [outcome(0.9, 2.5), outcome(2.0, 4.0), outcome(8.9, 9.5)]

@@ -24,8 +24,13 @@ def test_asking_again_after_a_final_answer_is_an_offence(status):
 
 
 def test_asking_a_content_filter_again_is_an_offence():
-    requests = [keyed(0, 1, asked(1.0, fault="refusal")), keyed(0, 2, asked(2.0))]
+    requests = [keyed(0, 1, asked(1.0, fault="refusal", endpoint="/v1/chat/completions")), keyed(0, 2, asked(2.0))]
     assert "(content filter)" in found("retried_final_answer", requests).sentence
+
+
+def test_a_filter_that_the_protocol_has_no_word_for_is_no_final_answer():
+    requests = [keyed(0, 1, asked(1.0, fault="refusal", endpoint="/api/chat")), keyed(0, 2, asked(2.0))]
+    assert ruling("retried_final_answer", requests) == "unknown"
 
 
 def test_a_final_answer_that_was_left_at_that_shows_innocence():
@@ -257,6 +262,13 @@ def test_reporting_half_an_answer_as_an_answer_is_an_offence(fault):
     assert finding.ruling == "guilty"
     assert finding.requests == (0,)
     assert finding.sentence == f"It took 1 of 1 answers without an end for whole ({fault})."
+
+
+@pytest.mark.parametrize("changes", [{"fault": "no_end_marker"}, {"fault": "error_in_stream", "status": 500}])
+def test_an_answer_in_one_piece_or_an_error_lacks_no_end(changes):
+    assert (
+        ruling("accepted_truncated", [cut(1.0, streaming=False, **changes)], outcomes=[outcome(0.9, 1.1)]) == "unknown"
+    )
 
 
 def test_reporting_failure_shows_innocence():

@@ -288,7 +288,7 @@ def test_a_recording_has_every_connection_and_request_and_no_prompt(tmp_path, ht
         server.weather(rate_limit_probability=0.0)
     recording = read_recording(file)
     first, second = recording.requests
-    assert (first.endpoint, first.status, first.fault, first.retry_after_s) == ("/api/generate", 429, "rate_limit", 2)
+    assert (first.endpoint, first.status, first.fault, first.retry_after_s) == ("/api/generate", 429, "rate_limit", 1.5)
     assert (first.reused, second.reused, first.streaming, first.claimed_retry) == (False, True, True, 2)
     assert first.digest == second.digest != ""
     assert first.arrived_at_s <= first.head_sent_at_s <= first.first_chunk_at_s <= first.ended_at_s
