@@ -36,7 +36,7 @@ def main() -> None:
     chosen = _parsed()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, load {load}")
-    print(f"answers of {TOKENS} tokens from a server in a process of its own; CPU is the client's")
+    print(f"answers of {TOKENS} tokens from the fault server in a process of its own; CPU is the client's")
     with served() as url:
         for concurrency in (1, 16):
             found = asyncio.run(costs(url, concurrency, chosen.rounds, chosen.calls))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from llmlab import AsyncLocalLLM, LLMFailure, LLMRequest, LLMResponse, LocalLLM
-from tests.benchmarks.local_llm.serving import MODEL, TOKENS
+from tests.benchmarks.local_llm.serving import MODEL, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PROMPT = "Why is the sky blue?"
 BODY = {"model": MODEL, "prompt": PROMPT, "stream": True, "truncate": False, "options": {}}
-TEXT = "".join(f" word{number}" for number in range(TOKENS))
 
 
 def check(text: str) -> None:
