@@ -67,7 +67,12 @@ _STATUS_OF_TYPE = {
     "requests": 429,
     "tokens": 429,
 }
-_CONTEXT = re.compile(r"maximum context length|context (?:length|size|window)|prompt is too long", re.IGNORECASE)
+_CONTEXT = re.compile(
+    r"(?:exceed|too long|longer than|larger than|greater than)[\w (),'.]{0,80}"
+    r"(?:context|maximum model) (?:length|size|window)"
+    r"|maximum context length|context[ _](?:length|size|window)[ _]exceeded|prompt is too long",
+    re.IGNORECASE,
+)
 _UNKNOWN_MODEL = re.compile(
     r"model\b.{0,200}\b(?:not found|does not exist|is not a valid model)|is not a valid model",
     re.IGNORECASE | re.DOTALL,
@@ -193,7 +198,7 @@ def without_usage(failure: AttemptFailure) -> AttemptFailure:
 def _meaning(status: int, error: ServerError, where: Where) -> _Meaning:
     text = error.text[:_LONGEST_READ]
     found = _CODES.get(error.code.lower()) or _CODES.get(error.type.lower())
-    if found is None and status < 500 and _CONTEXT.search(text):
+    if found is None and _CONTEXT.search(text):
         found = _TOO_LONG
     if found is None and status in {400, 404} and _UNKNOWN_MODEL.search(text):
         found = _NO_MODEL

@@ -16,13 +16,14 @@ from llmlab.backends.distributions import Constant, Empirical
 from llmlab.calibration.families import fit_distribution
 from llmlab.calibration.findings import Found, Unknown, exactly, rounded
 from llmlab.calibration.pace import rows_of
-from llmlab.calibration.service import RESOLUTION, idle_before
+from llmlab.calibration.service import idle_before
+from llmlab.calibration.surprise import RESOLUTION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmlab.calibration.pace import Pace
-    from llmlab.calibration.service import Service
+    from llmlab.calibration.surprise import Service
     from llmlab.calibration.visits import Visits
 
     Floats = NDArray[np.float64]

@@ -21,7 +21,8 @@ from llmlab.calibration.faults import fault_mix, kinds_of
 from llmlab.calibration.findings import Found, Unknown, exactly, found_frame, rounded, unknown_frame
 from llmlab.calibration.pace import Pace, output_tokens, pace_of, refusal_time, rows_of
 from llmlab.calibration.refusals import Refusals, refusals
-from llmlab.calibration.service import EVIDENCE, Candidates, fit_service, refit
+from llmlab.calibration.service import Candidates, fit_service, refit
+from llmlab.calibration.surprise import EVIDENCE
 from llmlab.calibration.traffic import policy_seen, requests_like, traffic_of
 from llmlab.calibration.visits import CUT_SHORT, Events, Visits, recorded, visits_of
 from llmlab.core.settings import SettingsError

@@ -10,13 +10,13 @@ from scipy import stats
 
 from llmlab.calibration.families import Fit, fit_distribution
 from llmlab.calibration.findings import Found, Unknown, exactly, rounded
-from llmlab.calibration.service import RESOLUTION
+from llmlab.calibration.surprise import RESOLUTION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmlab.backends.distributions import Distribution
-    from llmlab.calibration.service import Phases, Service
+    from llmlab.calibration.surprise import Phases, Service
     from llmlab.calibration.visits import Visits
 
     Floats = NDArray[np.float64]

@@ -1,21 +1,19 @@
 """How a server serves: its slots, how a batch slows it, and whether work goes by tokens, from attempts alone.
 
-Two laws are tried, those of `server_model.py`. By *time*, an attempt's work is drawn, and a fixed share of it passes
-before the first token. By *tokens*, each token takes equally long, and what passes before the first goes by the prompt.
 For each number of slots `occupancy.py` says when each attempt began and how many were served beside it; the slots, the
-slowdown and the law chosen are those under which the phases are least surprising: least differential entropy, per
-attempt, of what the law leaves to chance. Waiting that is taken for work adds to the entropy, since the entropy of a
-sum is never less than that of its parts. The change of pace at an attempt's end is the density's Jacobian.
+slowdown and the law chosen are those under which the attempts are least surprising (`surprise.py`). Waiting that is
+taken for work adds to the entropy, since the entropy of a sum is never less than that of its parts.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
 
 from llmlab.calibration.occupancy import Busy, most_present, service_starts
+from llmlab.calibration.slowdown import refined, sharpened, slowdown_range, with_slowdown
+from llmlab.calibration.surprise import EVIDENCE, Law, Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +25,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-Law = Literal["tokens", "time"]
-RESOLUTION = 1e-3
-"""Differences below this share of a typical latency are taken for noise of measuring."""
-EVIDENCE = 2.0
-"""Log likelihood by which a further parameter must better a fit: the likelihood ratio's 95% point (1.92)."""
-_SLOWDOWNS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0, 3.0)
 _REFINED = 4
 _SHORTEST = 1e-7
 """Seconds; a phase that is shorter is none: all of an answer came at once."""
@@ -41,57 +33,6 @@ _SHORT_PAUSES = 0.25
 _FEWEST = 8
 _OVERTAKING = 0.2
 _ALL_CANDIDATES = 40
-
-
-class Phases(NamedTuple):
-    """The work of served attempts before and after their first token; where it is unknown, all of it is `rest`."""
-
-    first: Floats | None
-    rest: Floats
-    read: Floats
-    steps: Floats
-    pace: tuple[Floats, Floats]
-
-    @property
-    def total(self) -> Floats:
-        """All of the work."""
-        return self.rest if self.first is None else self.first + self.rest
-
-
-class Service(NamedTuple):
-    """What a server's slots and pace are, and how the attempts went under them.
-
-    Attributes:
-        law: whether work goes by tokens.
-        slots: how many are served at once.
-        slowdown: how much each further one slows all of them.
-        surprise: the entropy, in nats an attempt.
-        starts: when each attempt began to be served.
-        busy: how many were served over time.
-        used: the attempts by which it was judged.
-    """
-
-    law: Law
-    slots: int
-    slowdown: float
-    surprise: float
-    starts: Floats
-    busy: Busy
-    used: Bools
-
-    def phases(self, visits: Visits, which: Bools | None = None, slowdown: float | None = None) -> Phases:
-        """Return the work of attempts; by default those by which it was judged."""
-        slowdown = self.slowdown if slowdown is None else slowdown
-        chosen, starts = visits.where(self.used if which is None else which), self.starts
-        starts = starts[self.used if which is None else which]
-        ends = chosen.left
-        pace = self.busy.pace_before(ends, slowdown)
-        steps = np.maximum(chosen.wrote - 1, 1)
-        if np.isnan(chosen.first).any():
-            return Phases(None, self.busy.work(starts, ends, slowdown), chosen.read, steps, (pace, pace))
-        first = self.busy.work(starts, chosen.first, slowdown)
-        rest = self.busy.work(chosen.first, ends, slowdown)
-        return Phases(first, rest, chosen.read, steps, (self.busy.pace_before(chosen.first, slowdown), pace))
 
 
 class Candidates(NamedTuple):
@@ -137,14 +78,14 @@ def fit_service(visits: Visits) -> Candidates | None:
     if not fits:
         return None
     for slots in sorted(fits, key=lambda slots: fits[slots].surprise)[:_REFINED]:
-        fits[slots] = _refined(visits, fits[slots])
+        fits[slots] = refined(visits, fits[slots])
     surprises = {slots: fits[slots].surprise for slots in sorted(fits)}
     count = int(usable.sum())
     best = min(surprises, key=lambda slots: surprises[slots])
     near = [slots for slots, surprise in surprises.items() if (surprise - surprises[best]) * count < EVIDENCE]
     told = max(near) < most
     chosen = fits[best if told else most]
-    slowed, ends = _slowdown_range(visits, chosen)
+    slowed, ends = slowdown_range(visits, chosen)
     return Candidates(chosen, surprises, most, told, (min(near), max(near)), slowed, ends)
 
 
@@ -159,8 +100,8 @@ def refit(visits: Visits, candidates: Candidates, loads: Mapping[int, float]) ->
     best = _best_for(visits, candidates.best.slots, _usable(visits, cautious=False), loads)
     if best is None:
         return candidates
-    best = _refined(visits, best)
-    slowed, ends = _slowdown_range(visits, best)
+    best = sharpened(visits, refined(visits, best))
+    slowed, ends = slowdown_range(visits, best)
     return candidates._replace(best=best, slowdown_told=slowed, slowdown_range=ends)
 
 
@@ -226,103 +167,10 @@ def _best_for(visits: Visits, slots: int, usable: Bools, loads: Mapping[int, flo
     if used.sum() < 0.9 * usable.sum() or used.sum() < _FEWEST:
         return None
     plain = Service("time", slots, 0.0, np.inf, starts, Busy.of(starts, visits.left), used)
-    found = [_with_slowdown(visits, plain._replace(law=law)) for law in _laws(visits, used)]
+    found = [with_slowdown(visits, plain._replace(law=law)) for law in _laws(visits, used)]
     return min(found, key=lambda fit: fit.surprise)
 
 
 def _laws(visits: Visits, used: Bools) -> list[Law]:
     known = ~np.isnan(visits.first[used]) & (visits.wrote[used] >= 2)
     return ["time", "tokens"] if known.all() else ["time"]
-
-
-def _with_slowdown(visits: Visits, service: Service) -> Service:
-    """Return the service with the slowdown that surprises least, of those that are tried for any number of slots."""
-    without = surprise_of(service, service.phases(visits))
-    if not _counts_differ(service, visits):
-        return service._replace(surprise=without)
-
-    def surprise(slowdown: float) -> float:
-        return surprise_of(service, service.phases(visits, slowdown=slowdown))
-
-    values = [without, *(surprise(slowdown) for slowdown in _SLOWDOWNS[1:])]
-    place = int(np.argmin(values))
-    return service._replace(slowdown=_SLOWDOWNS[place], surprise=values[place])
-
-
-def _refined(visits: Visits, service: Service) -> Service:
-    """Return the service with its slowdown sought between those that were tried around it."""
-    if not _counts_differ(service, visits):
-        return service
-
-    def surprise(slowdown: float) -> float:
-        return surprise_of(service, service.phases(visits, slowdown=slowdown))
-
-    place = _SLOWDOWNS.index(service.slowdown)
-    ends = (_SLOWDOWNS[max(place - 1, 0)], _SLOWDOWNS[min(place + 1, len(_SLOWDOWNS) - 1)])
-    found = optimize.minimize_scalar(surprise, bounds=ends, method="bounded", options={"xatol": 1e-5})
-    without = surprise(0.0)
-    if (without - float(found.fun)) * service.used.sum() < EVIDENCE:
-        return service._replace(slowdown=0.0, surprise=without)
-    return service._replace(slowdown=float(found.x), surprise=float(found.fun))
-
-
-def _counts_differ(service: Service, visits: Visits) -> bool:
-    chosen = visits.where(service.used)
-    counts = service.busy.mean_count(service.starts[service.used], chosen.left)
-    return bool(np.ptp(np.quantile(counts, [0.05, 0.95])) > 0.2)
-
-
-def _slowdown_range(visits: Visits, service: Service) -> tuple[bool, tuple[float, float]]:
-    """Return whether a slowdown can be told, and the slowdowns that fit almost as well."""
-    if not _counts_differ(service, visits):
-        return False, (0.0, np.inf)
-    allowed = service.surprise + EVIDENCE / int(service.used.sum())
-
-    def excess(slowdown: float) -> float:
-        return float(surprise_of(service, service.phases(visits, slowdown=slowdown)) - allowed)
-
-    best = service.slowdown
-    low = 0.0 if excess(0.0) <= 0 else float(optimize.brentq(excess, 0.0, best, xtol=1e-5))
-    top = 2 * best + 0.5
-    high = np.inf if excess(top) <= 0 else float(optimize.brentq(excess, best, top, xtol=1e-5))
-    return True, (low, high)
-
-
-def surprise_of(service: Service, phases: Phases) -> float:
-    """Return the entropy, in nats an attempt, of what the law leaves to chance in the attempts' phases."""
-    slow = -float(np.log(phases.pace[1]).mean())
-    if phases.first is None:
-        return _entropy_of_logs(phases.rest) + slow
-    slow -= float(np.log(phases.pace[0]).mean())
-    if service.law == "tokens":
-        each = _entropy_of_logs(phases.rest / phases.steps) + float(np.log(phases.steps).mean())
-        return each + _entropy_of_rest(phases) + slow
-    share = np.log(phases.first / phases.rest)
-    first = _entropy(share) + float(np.log(phases.first).mean())
-    return _entropy_of_logs(phases.rest) + first + slow
-
-
-def _entropy_of_logs(values: Floats) -> float:
-    logs = np.log(np.maximum(values, 1e-12))
-    return _entropy(logs) + float(logs.mean())
-
-
-def _entropy_of_rest(phases: Phases) -> float:
-    """Return the entropy of the time to the first token, but for what the prompt's length explains."""
-    assert phases.first is not None  # noqa: S101 - for the type checker: the caller has looked
-    scale = float(np.median(phases.total))
-    line = np.nan_to_num(phases.read)
-    left = phases.first
-    if np.ptp(line) > 0:
-        centred = line - line.mean()
-        left = left - centred * float(centred @ left / (centred @ centred))
-    return _entropy(left / scale) + float(np.log(scale))
-
-
-_GOLDEN = 0.6180339887498949
-
-
-def _entropy(values: Floats) -> float:
-    """Return the differential entropy of values that are known to `RESOLUTION`: what is finer is taken as even."""
-    spread = (np.arange(1, len(values) + 1) * _GOLDEN) % 1.0 - 0.5
-    return float(stats.differential_entropy(values + RESOLUTION * spread))

@@ -157,10 +157,10 @@ def session_of(backend: Backend) -> Backend:
         return backend
     attempts = next((kind for kind in kinds if "attempt" in vars(kind)), sessions)
     if attempts is not sessions and issubclass(attempts, sessions):
+        base = kinds[kinds.index(attempts) + 1].__name__
         raise TypeError(
-            f"{attempts.__name__} has an `attempt` of its own, but inherits `session` from {sessions.__name__}, which "
-            "is asked instead; add `def session(self): return self` to it, or put it around a "
-            f"{sessions.__name__} instead of deriving it"
+            f"{attempts.__name__} has an `attempt` of its own, but inherits `session` from {base}, which is asked "
+            f"instead; add `def session(self): return self` to it, or put it around a {base} instead of deriving it"
         )
     session: Backend = backend.session()  # type: ignore[attr-defined]
     return session
