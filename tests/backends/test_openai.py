@@ -11,7 +11,17 @@ import pytest
 from llmlab.backends.kinds import as_backend
 from llmlab.backends.openai import OpenAIBackend
 from llmlab.backends.openai_session import OpenAISession
-from llmlab.core.backend import Answer, AttemptFailure, Backend, Outcome, SessionBackend, StreamingBackend, Timeouts
+from llmlab.core.backend import (
+    Answer,
+    AttemptFailure,
+    AttemptKey,
+    Backend,
+    Outcome,
+    SessionBackend,
+    StreamingBackend,
+    Timeouts,
+    session_of,
+)
 from llmlab.core.messages import LLMRequest
 from llmlab.core.settings import SettingsError
 from llmlab.core.vocabulary import FailureReason
@@ -325,3 +335,18 @@ def test_a_proxy_from_the_environment_is_ignored_for_this_machine_only(monkeypat
     failure = attempt("http://far.example.test:8000")
     assert isinstance(failure, AttemptFailure)
     assert failure.reason is R.CONNECTION_FAILED
+
+
+# Derived backends
+
+
+class Recording(OpenAIBackend):
+    """A backend that someone derived, with an attempt of its own."""
+
+    async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
+        return await super().attempt(request, timeouts=timeouts, key=key)
+
+
+def test_who_derives_a_backend_and_forgets_its_session_is_told_so():
+    with pytest.raises(TypeError, match="inherits `session` from OpenAIBackend, which is asked instead"):
+        session_of(Recording())
