@@ -167,6 +167,9 @@ class AsyncLocalLLM(AsyncClient):
 
         Args:
             model: its name; `None` means the client's, else the first one installed.
+
+        Raises:
+            TypeError: `model` is no name.
         """
         return await _warm_up(self, model)
 
@@ -179,6 +182,9 @@ async def _describe(client: AsyncClient) -> ServerDescription:
 
 
 async def _warm_up(client: AsyncClient, model: str | None) -> WarmUp | LLMFailure:
+    given: object = model  # whatever a caller without a type checker gives
+    if given is not None and not (isinstance(given, str) and given):
+        raise TypeError(f"model must be a model's name, or None for the client's own, got {model!r}")
     loop = asyncio.get_running_loop()
     began = loop.time()
     done = await _session(client).warm_up(model, client.policy.timeouts, client.policy.total_timeout)

@@ -117,6 +117,12 @@ def test_a_model_that_was_loaded_already_is_told_apart(ask):
         assert ask("warm_up", base_url=server.url, model="tiny").was_loaded is None
 
 
+@pytest.mark.parametrize("model", [5, "", ["tiny"]])
+def test_what_is_no_name_of_a_model_is_refused(ask, model):
+    with pytest.raises(TypeError, match="model must be a model's name"):
+        ask("warm_up", model, base_url=GONE)
+
+
 BUSY = answer(b'{"error":"server busy"}', status="503 Service Unavailable", headers=(("Retry-After", "7"),))
 
 
