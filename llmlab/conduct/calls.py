@@ -73,11 +73,13 @@ class Trial(NamedTuple):
 
 def told_at(request: Request) -> float:
     """When the client could know how this request ended: with the head of an error, else with the end."""
-    if request.ended_by == "client" and request.ended_at_s is not None:
+    if request.status is not None and request.status >= 400 and request.head_sent_at_s is not None:
+        return request.head_sent_at_s
+    if request.ended_at_s is None:
+        return request.arrived_at_s
+    if request.ended_by == "client":
         return max(request.arrived_at_s, request.ended_at_s - _NOTICED_WITHIN)
-    refused = request.status is not None and request.status >= 400
-    known = (request.head_sent_at_s if refused else None, request.ended_at_s, request.arrived_at_s)
-    return next(time for time in known if time is not None)
+    return request.ended_at_s
 
 
 def went_wrong(request: Request) -> bool:

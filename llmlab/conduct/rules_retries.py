@@ -92,12 +92,16 @@ def ignored_retry_after(trial: Trial, standards: Standards) -> Finding:
             f"{standards.retry_after_tolerance:g} s).{_by_body(trial, [before for before, _ in early])}",
             requests=tuple(before.request for before, _ in early),
         )
-    kept = f"waited as told the {len(returns)} times that it came back" if returns else "did not come back"
+    kept = f"waited as told {_times(len(returns))}" if returns else "did not come back"
     return Finding(
         rule="ignored_retry_after",
         ruling="innocent",
-        sentence=f"It was told {len(told)} times when to come back, and {kept}.",
+        sentence=f"It was told {_times(len(told))} when to come back, and {kept}.",
     )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def amplified(trial: Trial, standards: Standards) -> Finding:
@@ -195,7 +199,7 @@ def _spread(waits: list[_Wait]) -> float:
 
 
 def _too_few(rule: RuleName, found: int, wanted: int) -> Finding:
-    retry = "retries" if rule == "no_backoff" else "first retries (or second, ...)"
+    retry = "retries" if rule == "no_backoff" else "calls that retry"
     return Finding(
         rule=rule,
         ruling="unknown",

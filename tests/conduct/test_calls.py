@@ -90,6 +90,12 @@ def test_who_closes_a_connection_may_have_come_back_before_the_server_noticed():
     assert linked([gave_up, asked(5.99)]) == [([0, 1], "body")]
 
 
+def test_who_does_not_read_an_error_to_its_end_was_told_by_its_head():
+    hung_up = refused(1.0, lasts=0.02, ended_by="client")
+    case = trial(recorded([hung_up, asked(1.0015)]))
+    assert [(retry.number, retry.before.request) for retry in case.calls[0].retries] == [(1, 0)]
+
+
 def test_a_list_of_models_is_no_call():
     assert linked([asked(1.0, body="", method="GET", endpoint="/api/tags"), asked(2.0)]) == [([1], "body")]
 

@@ -60,7 +60,7 @@ def test_coming_back_as_told_or_later_shows_innocence(back_at):
 def test_not_coming_back_at_all_respects_a_retry_after():
     finding = found("ignored_retry_after", [refused(1.0, retry_after_s=2.0)])
     assert finding.ruling == "innocent"
-    assert finding.sentence == "It was told 1 times when to come back, and did not come back."
+    assert finding.sentence == "It was told once when to come back, and did not come back."
 
 
 def test_the_tolerance_is_a_setting():

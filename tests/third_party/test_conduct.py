@@ -50,13 +50,13 @@ def packages(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trial_of(request, tmp_path_factory):
+def trial_of(request):
     """What was seen of a client, by its name; each is put on trial once."""
     seen = {}
 
     def of(client):
         if client not in seen:
-            seen[client] = put_on_trial(command_of(client, request), tmp_path_factory.mktemp("recordings"))
+            seen[client] = put_on_trial(command_of(client, request))
         return seen[client]
 
     return of

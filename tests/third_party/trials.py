@@ -18,7 +18,6 @@ from typing import NamedTuple
 from llmlab import MockBackend
 from llmlab.conduct.judge import judge
 from llmlab.conduct.recording import Header, Outcome
-from llmlab.conduct.recording_file import read_recording
 from llmlab.conduct.standards import Standards
 from llmlab.conduct.verdict import Verdict
 from llmlab.server.fault_server import FaultServer
@@ -41,6 +40,8 @@ class Weather(NamedTuple):
     stream: bool = True
     silent: bool = False
     """Whether the server stops answering, so that a client without timeouts never comes to the next one."""
+    below: str = ""
+    """What is put behind the server's address: a path at which it has nothing."""
 
 
 def always(fault: str, **settings: object) -> dict[str, object]:
@@ -50,6 +51,7 @@ def always(fault: str, **settings: object) -> dict[str, object]:
 WEATHERS = {
     "healthy": Weather({}),
     "429, Retry-After 1 s": Weather(always("rate_limit", faults={"retry_after": 1.0})),
+    "404": Weather({}, stream=False, below="/nowhere"),
     "503": Weather(always("overload"), stream=False),
     "connection reset": Weather(always("reset"), stream=False),
     "cut, in one piece": Weather(always("cut"), stream=False),
@@ -82,40 +84,30 @@ class Seen(NamedTuple):
         return f"{self.requests_per_call:g}, {self.said}{guilty}"
 
 
-def put_on_trial(command: list[str], folder: Path) -> dict[str, Seen]:
-    """Run a client program under all weathers.
-
-    Args:
-        command: the program; its orders are put behind it.
-        folder: where recordings are written.
-    """
+def put_on_trial(command: list[str]) -> dict[str, Seen]:
+    """Run a client program, whose orders are put behind it, under all weathers."""
     together = [name for name, weather in WEATHERS.items() if not weather.silent]
     alone = [[name] for name, weather in WEATHERS.items() if weather.silent]
-    return {name: seen for group in (together, *alone) for name, seen in _tried(command, group, folder).items()}
+    return {name: seen for group in (together, *alone) for name, seen in _tried(command, group).items()}
 
 
-def _tried(command: list[str], names: list[str], folder: Path) -> dict[str, Seen]:
+def _backend(name: str) -> MockBackend:
+    return MockBackend(**{"latency": _LATENCY_S, **WEATHERS[name].settings})
+
+
+def _tried(command: list[str], names: list[str]) -> dict[str, Seen]:
     with ExitStack() as running:
-        servers = {}
-        for name in names:
-            backend = MockBackend(**{"latency": _LATENCY_S, **WEATHERS[name].settings})
-            file = folder / f"{Path(command[-1]).stem}-{name.replace(' ', '-')}.jsonl"
-            servers[name] = running.enter_context(FaultServer(backend, record=file)), file
+        servers = {name: running.enter_context(FaultServer(_backend(name))) for name in names}
+        urls = {name: f"{server.url}{WEATHERS[name].below}" for name, server in servers.items()}
         orders = {
             "timeout": _TIMEOUT_S,
             "calls": 1 if WEATHERS[names[0]].silent else _CALLS,
-            "servers": [
-                {"url": server.url, "model": "tiny", "stream": WEATHERS[name].stream}
-                for name, (server, _) in servers.items()
-            ],
+            "servers": [{"url": urls[name], "model": "tiny", "stream": WEATHERS[name].stream} for name in names],
         }
-        lines = _output_of([*command, json.dumps(orders)], [server for server, _ in servers.values()])
-        for server, _ in servers.values():
+        lines = _output_of([*command, json.dumps(orders)], list(servers.values()))
+        for server in servers.values():
             server.wait_until_closed()
-    return {
-        name: _seen(file, [line for line in lines if line["url"] == server.url])
-        for name, (server, file) in servers.items()
-    }
+    return {name: _seen(servers[name], [line for line in lines if line["url"] == urls[name]]) for name in names}
 
 
 def _output_of(command: list[str], servers: list[FaultServer]) -> list[dict[str, object]]:
@@ -144,8 +136,8 @@ def _output_of(command: list[str], servers: list[FaultServer]) -> list[dict[str,
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
-def _seen(file: Path, lines: list[dict[str, object]]) -> Seen:
-    recording = read_recording(file)
+def _seen(server: FaultServer, lines: list[dict[str, object]]) -> Seen:
+    recording = server.recording()
     outcomes = tuple(_on_the_clock_of(recording.header, line) for line in lines)
     verdict = judge(recording, Standards(deadline=DEADLINE_S, client_ended=True), outcomes=outcomes)
     requests = sum(1 for request in recording.requests if request.digest)
