@@ -46,8 +46,8 @@ class RequestWork:
     def __init__(
         self, settings: Simulation, model: ServerModel, compose: Callable[[LLMRequest], tuple[str, Usage]]
     ) -> None:
-        self._settings = settings
-        self._model = model
+        self._name, self._first_token_share = settings.model, settings.first_token_share
+        self._model, self._length = model, model.output_tokens
         self._service = (model.service_time or settings.latency).at
         self._compose = compose
         self._composed: LLMRequest | None = None
@@ -59,7 +59,7 @@ class RequestWork:
             self._natural = Size(*self._compose(request), FinishReason.STOP)
             self._composed = request
         size = self._natural
-        length, limit = self._model.output_tokens, request.max_tokens
+        length, limit = self._length, request.max_tokens
         if length is None and limit is None:
             return size
         read, natural = size.usage
@@ -75,7 +75,7 @@ class RequestWork:
         steps = max(1, (usage.output_tokens or 1) - 1)  # from the first token to the last
         if model.decode_rate is None:
             total = self._service(unit(draws[1]))
-            first = total * self._settings.first_token_share
+            first = total * self._first_token_share
         else:
             step = 1.0 / model.decode_rate
             first = step if model.time_to_first_token is None else step + model.time_to_first_token.at(unit(draws[4]))
@@ -83,4 +83,4 @@ class RequestWork:
                 first += (usage.input_tokens or 0) / model.prefill_rate
             total = first + ((usage.output_tokens or 1) - 1) * step
         load = 0.0 if model.load_time is None else model.load_time.at(unit(draws[3]))
-        return Job(request.model or self._settings.model, first, total, (total - first) / steps, load)
+        return Job(request.model or self._name, first, total, (total - first) / steps, load)

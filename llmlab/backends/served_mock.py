@@ -26,7 +26,7 @@ from llmlab.backends.server_limits import ServerLimits
 from llmlab.backends.server_machine import ServerMachine
 from llmlab.backends.visit import Instead, instead
 from llmlab.backends.waiting import wait_until
-from llmlab.core.backend import Answer, AttemptFailure
+from llmlab.core.backend import Answer, AttemptFailure, Timeouts
 from llmlab.core.chance import Purpose, unit, words
 from llmlab.core.limits import estimated_tokens
 from llmlab.core.streams import StreamedAttempt
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from llmlab.backends.server_job import Job
     from llmlab.backends.server_model import ServerModel
     from llmlab.backends.server_view import ServerView
-    from llmlab.core.backend import AttemptKey, AttemptStream, Outcome, Timeouts
+    from llmlab.core.backend import AttemptKey, AttemptStream, Outcome
     from llmlab.core.messages import LLMRequest, Usage
     from llmlab.core.streams import Steps
 
@@ -80,7 +80,9 @@ class ServedMock:
         self._limits = ServerLimits(model) if limited else None
         self._slowest = 1.0 + model.batch_slowdown * (model.slots - 1)
         self._out_for = sum(outage.end - outage.start for outage in model.outages)
-        self._work = RequestWork(settings, model, compose)
+        self._seed, self._script, self._model = settings.seed, settings.script, settings.model
+        work = RequestWork(settings, model, compose)
+        self._size, self._job = work.size, work.job
         self._timer: TimerHandle | None = None
         self._armed_for = inf
 
@@ -137,7 +139,7 @@ class ServedMock:
         if fault is not None and fault not in SPOILS_THE_ANSWER:
             return instead(fault, self.settings.faults, refused_after)
         now = self._now()
-        come = self._come(now, request, draws, fault, lambda _: TokenWatch() if streamed else None)
+        come = self._come(now, request, draws, fault, TokenWatch() if streamed else None)
         if isinstance(come, AttemptFailure):
             return Instead(come, refused_after)
         size, job = come
@@ -148,11 +150,11 @@ class ServedMock:
 
     def _drawn(self, key: AttemptKey) -> tuple[FaultKind | None, Answer | AttemptFailure | None, Draws]:
         """Return the fault that is drawn for an attempt, what a script gives outright, and all its draws."""
-        settings = self.settings
-        draws = words(settings.seed, key.call, key.attempt, Purpose.SERVER)
+        call, number = key
+        draws = words(self._seed, call, number, _SERVER)
         fault = None if self._fault is None else self._fault(unit(draws[0]))
-        if key.attempt <= len(settings.script):
-            entry = settings.script[key.attempt - 1]
+        if self._script and number <= len(self._script):
+            entry = self._script[number - 1]
             if isinstance(entry, Answer | AttemptFailure):
                 return None, entry, draws
             fault = FaultKind(entry) if entry in FAULTS else None
@@ -164,17 +166,20 @@ class ServedMock:
         request: LLMRequest,
         draws: Draws,
         fault: FaultKind | None,
-        watch: Callable[[Job], _Watch | TokenWatch | None],
+        watcher: Timeouts | TokenWatch | None,
     ) -> tuple[Size, Job] | AttemptFailure:
-        """Come to the server with a request: it is let in, or refused. What the machine does then is to be settled."""
+        """Come to the server with a request: it is let in, or refused. What the machine does then is to be settled.
+
+        Who watches its tokens is a client with its bounds, or who counts them, or nobody.
+        """
         refusal = None if self._limits is None else self._over_limit(now, request)
         if refusal is not None:
             return refusal
-        size = self._work.size(request, draws)
-        job = self._work.job(request, size.usage, draws)
+        size = self._size(request, draws)
+        job = self._job(request, size.usage, draws)
         if fault is not None:
             _break(job, fault)
-        job.watch = watch(job)
+        job.watch = self._watch(watcher, job, fault) if isinstance(watcher, Timeouts) else watcher
         if not self.machine.arrive(now, job):
             self._settle()
             return _FULL
@@ -185,7 +190,7 @@ class ServedMock:
         """Come to the server with a request, wait, and leave with the answer or without."""
         loop = self._loop
         now = self._now()
-        come = self._come(now, request, draws, fault, partial(self._watch, timeouts, fault is FaultKind.STALL))
+        come = self._come(now, request, draws, fault, timeouts)
         if isinstance(come, AttemptFailure):
             return await self._refuse(come, draws)
         size, job = come
@@ -204,12 +209,13 @@ class ServedMock:
                 timer.cancel()
         if ended_early is not None:
             return ended_early
-        self._count_tokens(request, size)
+        if self._limits is not None:
+            self._count_tokens(request, size)
         answer = self._answer(request, size, job.first_at - now)
         return answer if fault is None else await self._disturbed(fault, request, answer, timeouts, now)
 
     def _answer(self, request: LLMRequest, size: Size, first_token: float | None) -> Answer:
-        return Answer(size.text, request.model or self.settings.model, size.usage, size.finish_reason, first_token)
+        return Answer(size.text, request.model or self._model, size.usage, size.finish_reason, first_token)
 
     def _count_tokens(self, request: LLMRequest, size: Size) -> None:
         if self._limits is not None:
@@ -291,9 +297,9 @@ class ServedMock:
             self._give_up(job, no_first_byte(timeouts))
         self._settle()
 
-    def _watch(self, timeouts: Timeouts, frozen: bool, job: Job) -> _Watch | None:
+    def _watch(self, timeouts: Timeouts, job: Job, fault: FaultKind | None) -> _Watch | None:
         """Make each token an event, at its cost, where two of them may come too far apart for this client."""
-        patience = timeouts.between_chunks
+        patience, frozen = timeouts.between_chunks, fault is _STALL
         if frozen or (patience is not None and job.gap * self._slowest + self._out_for > patience):
             return _Watch(timeouts, inf if patience is None else patience, frozen)
         return None
@@ -322,5 +328,7 @@ def _break(job: Job, fault: FaultKind) -> None:
     job.total = breaks_at(fault, Timing(job.first, job.total, job.gap))
 
 
+# 3.11 looks an enumeration's member up in Python each time, a module's name not.
+_STALL, _SERVER = FaultKind.STALL, Purpose.SERVER
 _FULL = AttemptFailure(FailureReason.OVERLOADED, "the server is busy: too many requests are waiting", 503)
 _LIMITED = AttemptFailure(FailureReason.RATE_LIMITED, "the server's rate limit is used up; wait for Retry-After", 429)
