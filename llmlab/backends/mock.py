@@ -41,6 +41,7 @@ from llmlab.core.vocabulary import FailureReason, FinishReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from llmlab.backends.server_limits import Standing
     from llmlab.backends.token_stream import Piece
     from llmlab.backends.visit import Visit
     from llmlab.core.backend import AttemptKey, AttemptStream, Outcome, Timeouts
@@ -136,6 +137,10 @@ class MockServer:
 
     view: None = None
     """A server without end has nothing to record of itself."""
+
+    def limits(self) -> dict[str, Standing]:
+        """Return nothing: a server without end has no limits."""
+        return {}
 
     def __init__(self, settings: MockBackend, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings

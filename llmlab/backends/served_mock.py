@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from llmlab.backends.request_work import Draws, Simulation, Size
     from llmlab.backends.server_job import Job
+    from llmlab.backends.server_limits import Standing
     from llmlab.backends.server_model import ServerModel
     from llmlab.backends.server_view import ServerView
     from llmlab.core.backend import AttemptKey, AttemptStream, Outcome
@@ -90,6 +91,10 @@ class ServedMock:
     def view(self) -> ServerView | None:
         """The server's own view; `None` where the model keeps none."""
         return self.machine.view
+
+    def limits(self) -> dict[str, Standing]:
+        """Return how the server's rate limits stand now, of `requests` and of `tokens` where they are limited."""
+        return {} if self._limits is None else self._limits.standing(self._now())
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Queue one attempt and serve it, or fail as the script, the draw for its key or the server's state says."""

@@ -7,13 +7,21 @@ be let in if nobody else came.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from llmlab.backends.server_model import ServerModel
 
 _ROUNDING = 1e-9
 """Seconds; who comes back exactly after the Retry-After must not be refused for a rounding error."""
+
+
+class Standing(NamedTuple):
+    """How a limit stands: its size and what is left of it, in requests or tokens; seconds until it is whole again."""
+
+    limit: float
+    remaining: float
+    reset: float
 
 
 class ServerLimits:
@@ -37,6 +45,11 @@ class ServerLimits:
         """Correct the tokens of a request once they are known."""
         self._tokens.full_at += (used - expected) * self._tokens.interval
 
+    def standing(self, now: float) -> dict[str, Standing]:
+        """Return how the limits stand that there are: of `requests` and of `tokens`."""
+        both = {"requests": self._requests, "tokens": self._tokens}
+        return {name: limit.standing(now) for name, limit in both.items() if limit.interval}
+
 
 class _Limit:
     def __init__(self, per_minute: float | None, burst: float) -> None:
@@ -48,6 +61,11 @@ class _Limit:
         """Return how long until so many units fit; more than the bucket holds fit when it is full."""
         needed = min(units * self.interval, self._size)
         return max(0.0, self.full_at + needed - self._size - now)
+
+    def standing(self, now: float) -> Standing:
+        """Return how it stands."""
+        reset = max(0.0, self.full_at - now)
+        return Standing(self._size / self.interval, max(0.0, self._size - reset) / self.interval, reset)
 
     def take(self, now: float, units: float) -> None:
         self.full_at = max(self.full_at, now) + units * self.interval

@@ -6,6 +6,7 @@ Ollama does not have are as OpenAI documents them.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmlab.core.messages import LLMRequest, Message
@@ -15,8 +16,9 @@ from llmlab.wire.ollama import BUSY
 from llmlab.wire.reading import field, parsed, role_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from llmlab.backends.server_limits import Standing
     from llmlab.backends.visit import Phases
     from llmlab.core.backend import Answer
 
@@ -112,6 +114,19 @@ class OpenAIWords:
     def error(self, status: int, message: str) -> Body:
         """Return the body of an error answer."""
         return error(status, message)
+
+
+def limit_headers(limits: Mapping[str, Standing]) -> tuple[tuple[str, str], ...]:
+    """Return the headers that say how the rate limits stand, as OpenAI sends them with every answer."""
+    return tuple(
+        (f"x-ratelimit-{what}-{name}", value)
+        for name, standing in limits.items()
+        for what, value in (
+            ("limit", str(round(standing.limit))),
+            ("remaining", str(int(standing.remaining))),
+            ("reset", f"{ceil(standing.reset * 1000) / 1000:g}s"),
+        )
+    )
 
 
 def error(status: int, message: str) -> Body:

@@ -22,6 +22,7 @@ from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
 from llmlab.wire import ollama, openai
 from llmlab.wire.answering import answered, refused
 from llmlab.wire.dialect import Asked, Body, Rejected, whole_answer
+from llmlab.wire.exchange import Head
 from llmlab.wire.listing import Listing, tagged
 from llmlab.wire.reading import field, parsed
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from llmlab.backends.faults import FaultKind
-    from llmlab.wire.exchange import Head, HTTPRequest, Step
+    from llmlab.wire.exchange import HTTPRequest, Step
 
 _EPOCH = 1767225600.0  # the first second of 2026: simulated time is no date, but must have one
 
@@ -156,20 +157,23 @@ class SimulatedServer:
 
     async def _at_work(self, exchange: Exchange, asked: Asked, key: AttemptKey) -> AsyncGenerator[Step, None]:
         """Let the model answer."""
-        loop = asyncio.get_running_loop()
-        visit = self.backend.session().visit(asked.request, key, streamed=asked.streamed)
+        loop, session = asyncio.get_running_loop(), self.backend.session()
+        visit = session.visit(asked.request, key, streamed=asked.streamed)
         exchange.fault = visit.fault
         if isinstance(visit, Instead):
-            async with aclosing(refused(loop, visit, asked.words)) as steps:
-                async for step in steps:
-                    yield step
-            return
+            told = refused(loop, visit, asked.words)
+        else:
+            told = answered(loop, visit, asked, self.backend.faults)
         try:
-            async with aclosing(answered(loop, visit, asked, self.backend.faults)) as steps:
+            async with aclosing(told) as steps:
                 async for step in steps:
-                    yield step
+                    if isinstance(step, Head) and isinstance(asked.words, openai.OpenAIWords):
+                        yield step._replace(headers=step.headers + openai.limit_headers(session.limits()))
+                    else:
+                        yield step
         finally:
-            visit.leave()
+            if not isinstance(visit, Instead):
+                visit.leave()
 
     def _asked(self, request: HTTPRequest) -> Asked | tuple[Head, bytes]:
         """Return what a model is to answer, or the answer.

@@ -146,6 +146,42 @@ def test_a_refusal_asks_for_its_wait_in_seconds_and_in_milliseconds():
     assert json.loads(body[0])["error"]["type"] == "rate_limit_error"
 
 
+def test_chat_completions_say_how_the_rate_limits_stand():
+    server = SimulatedServer(MockBackend(server={"requests_per_minute": 60, "tokens_per_minute": 6000}, latency=1.0))
+
+    async def main():
+        head, *_ = [step async for step in server.exchange(chat())]
+        return head
+
+    limits = {name: value for name, value in run(main()).headers if name.startswith("x-ratelimit")}
+    # The answer comes after a second, in which what it took has come back.
+    assert limits == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "60",
+        "x-ratelimit-reset-requests": "0s",
+        "x-ratelimit-limit-tokens": "6000",
+        "x-ratelimit-remaining-tokens": "6000",
+        "x-ratelimit-reset-tokens": "0s",
+    }
+
+
+def test_a_request_over_the_limit_is_told_when_it_is_let_in():
+    limits = {"requests_per_minute": 60, "limit_burst": 2.0}
+    server = SimulatedServer(MockBackend(server=limits, latency=1.0, refusal_latency=0.0))
+
+    async def one():
+        head, *_ = [step async for step in server.exchange(chat())]
+        return head
+
+    async def main():
+        return await asyncio.gather(one(), one(), one())
+
+    head = run(main())[-1]
+    found = [head.header(name) for name in ("retry-after", "retry-after-ms", "x-ratelimit-remaining-requests")]
+    assert (head.status, found) == (429, ["1", "1000", "0"])
+    assert head.header("x-ratelimit-reset-requests") == "2s"
+
+
 def test_a_request_without_the_header_is_keyed_by_its_arrival():
     server = SimulatedServer(MockBackend())
     said = chat()._replace(headers=(("x-llmlab-attempt", "7.2"),))
