@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmlab.core.messages import LLMRequest, Message
 from llmlab.core.vocabulary import FinishReason
 from llmlab.wire.dialect import Asked, Body, Rejected, compact
-from llmlab.wire.reading import field, parsed, role_of
+from llmlab.wire.reading import field, parsed, role_of, stop_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ JSON = "application/json; charset=utf-8"
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 _DIED = "an error was encountered while running the model: unexpected EOF"
 _NAME = re.compile(r"[\w.-]+(?:[/:][\w.-]+){0,4}", re.ASCII)
-_OPTIONS = {"temperature": (float, "float32"), "num_predict": (int, "integer"), "seed": (int, "integer")}
+_OPTIONS = {"temperature": "float32", "num_predict": "integer", "seed": "integer"}
 _DURATION = re.compile(r"[-+]?(?:\d+\.?\d*(?:ns|us|µs|ms|s|m|h))+|[-+]?0", re.ASCII)
 
 
@@ -150,17 +151,16 @@ def _check_keep_alive(value: object) -> None:
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    for name, (kind, word) in _OPTIONS.items():
+    for name, word in _OPTIONS.items():
         value = options.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != inf
+        if value is not None and not number:
             raise Rejected(500, f'option "{name}" must be of type {word}')
-        del kind
-    limit, temperature = options.get("num_predict"), options.get("temperature")
-    stop, seed = options.get("stop"), options.get("seed")
+    limit, temperature, seed = options.get("num_predict"), options.get("temperature"), options.get("seed")
     found = {
         "max_tokens": int(limit) if limit is not None and limit >= 1 else None,  # 0 and less are no limit
         "temperature": temperature if temperature is not None and temperature >= 0 else None,
-        "stop": [word for word in ([stop] if isinstance(stop, str) else stop or ()) if isinstance(word, str)] or None,
+        "stop": stop_words(options.get("stop")),
         "seed": int(seed) if seed is not None else None,
     }
     return {name: value for name, value in found.items() if value is not None}

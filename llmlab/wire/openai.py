@@ -13,7 +13,7 @@ from llmlab.core.messages import LLMRequest, Message
 from llmlab.core.vocabulary import FinishReason
 from llmlab.wire.dialect import Asked, Body, Rejected, compact
 from llmlab.wire.ollama import BUSY
-from llmlab.wire.reading import field, parsed, role_of
+from llmlab.wire.reading import field, parsed, role_of, stop_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,13 +48,12 @@ def asked(body: bytes, number: int, clock: Callable[[], float]) -> Asked:
     limit = given.get("max_completion_tokens") or given.get("max_tokens")
     temperature = field(given, "temperature", int | float, "float64", of=_REQUEST)
     seed = field(given, "seed", int, "int", of=_REQUEST)
-    stop = given.get("stop")
     request = LLMRequest(
         messages=[_message(turn) for turn in turns],
         model=model or None,
         max_tokens=limit if isinstance(limit, int) and limit >= 1 else None,
         temperature=temperature if temperature is not None and temperature >= 0 else None,
-        stop=[word for word in ([stop] if isinstance(stop, str) else stop or ()) if isinstance(word, str)] or None,
+        stop=stop_words(given.get("stop")),
         response_format=_format(given.get("response_format")),
         seed=seed,
     )
@@ -173,6 +172,7 @@ def _format(wanted: object) -> Any:
     if not isinstance(wanted, dict):
         return None
     if wanted.get("type") == "json_schema":
-        schema = (wanted.get("json_schema") or {}).get("schema")
+        named = wanted.get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else None
         return schema if isinstance(schema, dict) else "json"
     return "json" if wanted.get("type") == "json_object" else None

@@ -21,7 +21,7 @@ def parsed(body: bytes) -> dict[str, Any]:
         raise Rejected(400, "missing request body")
     text = body.decode("utf-8", "replace")
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise Rejected(400, _go_error(text, error)) from None
     except (ValueError, RecursionError):
@@ -46,12 +46,23 @@ def field(body: dict[str, Any], name: str, kind: type | Any, go_type: str, *, of
     return value
 
 
+def stop_words(given: object) -> list[str] | None:
+    """Return the texts at which to stop, given as one or as a list; what is neither is passed over."""
+    words = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    return [word for word in words if isinstance(word, str)] or None
+
+
 def role_of(given: object) -> Literal["system", "user", "assistant", "tool"]:
     """Return a turn's role; one that is not known speaks as the user."""
     return next((role for role in _ROLES if role == given), "user")
 
 
 _ROLES: tuple[Literal["system", "user", "assistant", "tool"], ...] = ("system", "user", "assistant", "tool")
+
+
+def _no_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which are no JSON."""
+    raise Rejected(400, f"invalid character {name.lstrip('-')[0]!r} looking for beginning of value")
 
 
 def _go_name(value: object) -> str:

@@ -19,6 +19,7 @@ from llmlab.backends.mock import MockBackend
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.visit import Instead
 from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
+from llmlab.core.settings import SettingsError
 from llmlab.wire import ollama, openai
 from llmlab.wire.answering import answered, refused
 from llmlab.wire.dialect import Asked, Body, Rejected, whole_answer
@@ -188,7 +189,10 @@ class SimulatedServer:
         if request.method not in allowed.split(", "):
             return whole_answer(405, Body("text/plain", b"405 method not allowed"), (("allow", allowed),))
         if path in ANSWERS:
-            asked = self._read(request)
+            try:
+                asked = self._read(request)
+            except SettingsError as error:  # a number beyond all bounds; its text is left out
+                raise Rejected(400, f"{str(error).partition(',')[0]} in this server's requests") from None
             self._check_model(asked.model, asked.model)
             return whole_answer(200, asked.words.loaded()) if asked.words.loads else asked
         if path in _EMBEDDINGS:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmlab import AttemptKey, MockBackend
 from llmlab.virtual_time import run
@@ -209,3 +211,35 @@ def test_closing_the_exchange_stops_the_work():
         return asyncio.get_running_loop().time(), view["busy"][-1], view["wasted_s"][-1]
 
     assert run(main()) == (2.5, 0, 2.5)
+
+
+ODD = [None, True, 5, -1, 0.5, 10**400, "", "x", [], [5], ["x", None], {}, {"role": 5}]
+ODD += [{"type": "json_schema"}, {"type": "json_schema", "json_schema": 5}, {"include_usage": 1}, {"type": 5}]
+FIELDS = ["messages", "prompt", "system", "stream", "stop", "seed", "temperature", "max_tokens", "keep_alive", "format"]
+FIELDS += ["max_completion_tokens", "response_format", "stream_options", "options", "num_predict"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/v1/chat/completions"])
+def test_a_field_of_a_wrong_kind_is_answered_and_breaks_nothing(path, field):
+    turns = [{"role": "user", "content": "Hello"}]
+    for odd in [*ODD, [{"role": odd, "content": odd} for odd in ODD]]:
+        body = {"model": "tiny", "prompt": "Hello", "messages": turns, field: odd}
+        body.setdefault("options", {field: odd})
+        head, *_ = answered(HTTPRequest("POST", path, (), json.dumps(body).encode()))
+        assert head.status in {200, 400, 500}
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+def test_numbers_that_are_no_json_are_refused(path, number):
+    turns = '[{"role": "user", "content": "Hello"}]'
+    more = f'"seed": {number}, "options": {{"seed": {number}}}'
+    head, *_ = answered(HTTPRequest("POST", path, (), f'{{"model": "tiny", "messages": {turns}, {more}}}'.encode()))
+    assert head.status in {400, 500}
+
+
+@given(body=st.binary(max_size=20), path=st.sampled_from(["/api/chat", "/v1/chat/completions", "/api/show"]))
+def test_whatever_bytes_a_client_sends_are_answered(body, path):
+    head, *_ = answered(HTTPRequest("POST", path, (), body))
+    assert head.status in {400, 404}
