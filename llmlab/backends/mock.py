@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, 
 
 from pydantic import Field, PrivateAttr, SkipValidation, WithJsonSchema, model_validator
 
-from llmlab.backends.distributions import Distribution, Lognormal
+from llmlab.backends.distributions import Constant, Distribution, Lognormal
 from llmlab.backends.fault_effects import met, met_nothing, timing
 from llmlab.backends.faults import (
     FAULT_SHORTHANDS,
@@ -71,7 +71,7 @@ class MockBackend(Settings):
     kind: Literal["mock"] = "mock"
     latency: Distribution = Lognormal(median=0.8, sigma=0.5)
     """How long an answer takes, in seconds; a number means exactly that long."""
-    refusal_latency: Distribution = Field(default=0.02, validate_default=True)
+    refusal_latency: Distribution = Constant(value=0.02)
     """How long a refusal takes (connection refused, 429, 503, 500, 502, 504), in seconds."""
     first_token_share: float = Field(default=0.25, ge=0, le=1)
     """The share of an answer's latency that passes before its first token."""

@@ -107,13 +107,17 @@ def _weather(experiment: Experiment) -> str:
     faults = getattr(experiment.backend, "faults", None)
     given = [] if not isinstance(faults, Faults) else [(getattr(faults, kind), kind) for kind in FAULTS]
     likely = sorted([(share, kind) for share, kind in given if share > 0], key=lambda entry: -entry[0])
-    named = [f"{100 * share:.3g}% {_PLURALS.get(kind, str(kind).replace('_', ' '))}" for share, kind in likely]
+    named = [f"{100 * share:.3g}% {_plural(kind)}" for share, kind in likely]
     if len(named) > _MOST_FAULTS:
         others = sum(share for share, _ in likely[_MOST_FAULTS:])
         named = [*named[:_MOST_FAULTS], f"{100 * others:.3g}% other faults"]
     if isinstance(faults, Faults) and faults.schedule:
         named.append("faults that come and go")
     return f"with {_listed([*(named or ['no faults']), _load(experiment)])}"
+
+
+def _plural(kind: FaultKind) -> str:
+    return _PLURALS.get(kind, f"{str(kind).replace('_', ' ')} faults")
 
 
 def _load(experiment: Experiment) -> str:
