@@ -40,7 +40,7 @@ The map; each package imports only from those above it:
     exports/        a policy as settings for other clients (openai, anthropic, litellm, tenacity); as_code
     plots/          data frames into charts
     reports/        a result as one HTML file: report(result, "out.html")
-    widgets/        (later) the same, interactively
+    widgets/        pages for notebooks: SweepDashboard
     server/         HTTP servers on loopback that misbehave: FaultServer, simulated; replay.py, recorded
     cli/            the command `llmlab`
 

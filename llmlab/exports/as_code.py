@@ -75,10 +75,16 @@ def _expression(value: Any, names: set[str]) -> str:
         entries = ", ".join(_expression(each, names) for each in sorted(value))
         return f"frozenset({{{entries}}})" if value else "frozenset()"
     if isinstance(value, Mapping):
-        return _enclosed("{", [f"{key!r}: {_expression(entry, names)}" for key, entry in value.items()], "}")
+        return _enclosed("{", [f"{_text(key)}: {_expression(entry, names)}" for key, entry in value.items()], "}")
     if isinstance(value, list | tuple):
         return _enclosed("[", [_expression(entry, names) for entry in value], "]")
-    return repr(value)
+    return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _text(value: str) -> str:
+    """Return a text in double quotes, as formatters write it."""
+    quoted = repr(value)
+    return f'"{quoted[1:-1]}"' if quoted.startswith("'") and '"' not in value and "\\'" not in quoted else quoted
 
 
 def _keywords(given: Mapping[str, Any], names: set[str]) -> list[str]:

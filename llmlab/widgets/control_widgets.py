@@ -25,7 +25,7 @@ def widget_of(control: Control, value: Any) -> Any:
         "layout": _WIDE,
     }
     if control.kind == "probability":
-        made: Any = widgets.FloatSlider(value, min=0.0, max=1.0, step=0.01, readout_format=".2f", **common)
+        made: Any = widgets.FloatSlider(value or 0.0, min=0.0, max=1.0, step=0.01, readout_format=".2f", **common)
     elif control.kind == "count":
         least, most = control.values
         made = widgets.IntSlider(value, min=least, max=max(most, value), **common)
@@ -42,18 +42,17 @@ def widget_of(control: Control, value: Any) -> Any:
 
 def value_of(widget: Any) -> Any:
     """Return the setting that a control's widget shows."""
-    return None if widget.value == NONE else widget.value
+    return None if isinstance(widget, widgets.SelectionSlider) and widget.value == NONE else widget.value
 
 
 def show(control: Control, widget: Any, value: Any) -> None:
     """Let a control's widget show a value; a scale that lacks it gets it as a further step."""
+    if value is None and control.kind == "probability":
+        value = 0.0
     if control.kind == "scale":
         options = _options(control, value)
         if options != list(widget.options):
-            with widget.hold_trait_notifications():
-                widget.options = options
-                widget.value = _on_scale(options, value)
-            return
+            widget.options = options
         value = _on_scale(options, value)
     elif control.kind == "count":
         widget.max = max(widget.max, value)

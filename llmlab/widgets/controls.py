@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 from llmlab.backends.fault_kinds import FAULTS, FaultKind
+from llmlab.backends.mock import MockBackend
 from llmlab.backends.server_model import ServerModel
 from llmlab.backends.setting_paths import setting_at, with_setting
 from llmlab.core.limits import RateLimit
 from llmlab.core.retry import Jitter
+from llmlab.core.settings import SettingsError
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
 
@@ -50,7 +52,18 @@ class Control(NamedTuple):
 
     def value_in(self, experiment: Experiment) -> Any:
         """Return the setting's value in an experiment; `None` where it has none."""
-        return setting_at(experiment, self.path) if self.read is None else self.read(experiment)
+        if self.read is not None:
+            return self.read(experiment)
+        try:
+            return setting_at(experiment, self.path)
+        except SettingsError:  # such as faults of a backend of the user's own
+            return None
+
+    def is_in(self, experiment: Experiment) -> bool:
+        """Whether an experiment has this setting at all."""
+        if self.name == "slots":
+            return isinstance(experiment.backend, MockBackend)
+        return self.kind != "probability" or self.value_in(experiment) is not None
 
     def put(self, experiment: Experiment, value: Any) -> Experiment:
         """Return the experiment with this value.

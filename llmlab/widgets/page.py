@@ -56,11 +56,22 @@ class Page:
         self.situation = _list("situation", ["", *SITUATIONS], "situation", _LABELLED)
         self.client = _list("client", [OWN, *PRESETS], "client", _LABELLED)
         self.backend = widgets.ToggleButtons(
-            options=[SIMULATED, OLLAMA], description="backend", disabled=True, style={"button_width": "90px", "description_width": "60px"}, layout={"width": "100%"}
+            options=[SIMULATED, OLLAMA],
+            description="backend",
+            disabled=True,
+            style={"button_width": "90px", "description_width": "60px"},
+            layout={"width": "100%"},
         )
         self.backend_note = _text("backend-note")
         self.look_again = _button("look-again", "Look for Ollama", "ask again whether an Ollama server answers")
-        self.mode = widgets.ToggleButtons(options=[INSTANT, SWEEP], description="mode", style={"button_width": "80px", "description_width": "45px"}, layout={"width": "270px"})
+        self.backend.layout.width = "100%"
+        self.mode = widgets.ToggleButtons(
+            options=[INSTANT, SWEEP],
+            description="mode",
+            style={"button_width": "80px", "description_width": "45px"},
+            layout={"width": "270px"},
+        )
+        self.mode.layout.width = "270px"
         self.question = widgets.Dropdown(options=[], description="chart", layout={"width": "420px"})
         self.picture = widgets.Image(value=_BLANK, format="png", layout={"width": "100%", "max_width": "880px"})
         self.reading, self.against, self.verdict = _text("reading"), _text("against"), _text("verdict")
@@ -141,6 +152,26 @@ class Page:
         )
         box.add_class("llmlab-dashboard")
         return box
+
+    def offer(self, questions: list[str]) -> None:
+        """Let the list of charts hold these questions; the one that is chosen stays if it is among them."""
+        chooser = self.question
+        if list(chooser.options) != questions:
+            kept = chooser.value if chooser.value in questions else questions[0]
+            chooser.options = questions  # which chooses the first
+            chooser.value = kept
+
+    def show_sweep_fields(self, *, shown: bool) -> None:
+        """Show the fields of a sweep, or hide them."""
+        self.sweep_box.layout.display = "" if shown else "none"
+
+    def ask_for(self, criterion: str, target: float) -> None:
+        """Let the page ask for a criterion of an SLO, if it is one of its own; a scale gets the target as a step."""
+        if (slider := self.slo.get(criterion)) is None:
+            return
+        steps = sorted({target, *(value for _, value in slider.options if value != NONE)})
+        slider.options = [(NONE, NONE), *((f"{value:g}", value) for value in steps)]
+        slider.value = target
 
     def close(self) -> None:
         """Take every widget away, with its channel to the front end."""

@@ -110,7 +110,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     chromium = os.environ.get("LLMLAB_CHROMIUM") or shutil.which("chromium")
-    assert chromium, "these tests drive Debian's Chromium: apt-get install chromium, or set LLMLAB_CHROMIUM to a browser"
+    assert chromium, "these tests need Debian's Chromium: apt-get install chromium, or LLMLAB_CHROMIUM=its path"
     with sync_playwright() as playwright:
         driven = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         yield driven

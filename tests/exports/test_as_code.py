@@ -39,7 +39,7 @@ def test_defaults_are_not_repeated():
     assert as_code(sweep) == (
         "from llmlab import Experiment, Sweep\n\n"
         "base = Experiment()\n"
-        "sweep = Sweep(base, {'policy.retry.max_retries': [0, 1]})\n"
+        'sweep = Sweep(base, {"policy.retry.max_retries": [0, 1]})\n'
     )
 
 

@@ -1,0 +1,351 @@
+"""The dashboard without a front end: what it does when its widgets are moved, as messages of a browser move them."""
+
+import asyncio
+import gc
+import html
+import threading
+import time
+
+import pytest
+from ipywidgets import Widget
+
+from llmlab import (
+    SLO,
+    ClosedLoop,
+    Experiment,
+    FailureReason,
+    MockBackend,
+    SettingsError,
+    Sweep,
+    Window,
+    reading,
+    recommend,
+)
+from llmlab.core.backend import AttemptFailure
+from llmlab.widgets import SITUATIONS, SweepDashboard
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def dashboard(monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")  # nobody listens there
+    made = SweepDashboard(Experiment(backend=MockBackend(timeout_probability=0.2), workload=ClosedLoop(calls=60)))
+    made.wait()
+    yield made
+    made.close()
+
+
+def page_of(dashboard):
+    return dashboard._page
+
+
+def text(widget):
+    return html.unescape(widget.value)
+
+
+def test_it_begins_with_a_run_a_chart_a_sentence_and_the_code(dashboard):
+    page = page_of(dashboard)
+    assert len(dashboard.result.calls) == 60
+    assert bytes(page.picture.value).startswith(PNG)
+    assert str(reading(dashboard.experiment)) in text(page.reading)
+    namespace = {}
+    exec(compile(page.code.value, "copied", "exec"), namespace)
+    assert namespace["experiment"] == dashboard.experiment
+    assert namespace["result"].calls.equals(dashboard.result.calls)
+    assert dashboard.error == ""
+
+
+def test_a_move_runs_the_setting_anew_and_redraws(dashboard):
+    page, before = page_of(dashboard), page_of(dashboard).picture.value
+    dashboard.controls["max_retries"].value = 0
+    dashboard.wait()
+    assert dashboard.experiment.policy.retry.max_retries == 0
+    assert dashboard.result.calls["attempts"].max() == 1
+    assert page.picture.value != before
+    assert "single attempts answer" in text(page.reading)
+
+
+def test_moves_that_come_faster_than_charts_are_coalesced_and_the_last_is_shown(dashboard, monkeypatch):
+    runs = []
+    record = Experiment.record
+    monkeypatch.setattr(Experiment, "record", lambda self, **how: runs.append(self) or record(self, **how))
+    for step in range(40):
+        dashboard.controls["timeout_probability"].value = 0.01 * (step + 1)
+    dashboard.wait()
+    assert dashboard.result.settings["backend.faults.timeout"] == 0.4
+    assert len(runs) < 40
+
+
+def test_another_chart_is_drawn_of_the_same_result(dashboard):
+    page, result, before = page_of(dashboard), dashboard.result, page_of(dashboard).picture.value
+    for question in page.question.options[1:]:
+        page.question.value = question
+        dashboard.wait()
+        assert page.picture.value != before, question
+        before = page.picture.value
+    assert dashboard.result is result
+
+
+def test_what_is_pinned_is_compared_call_by_call_until_it_is_unpinned(dashboard):
+    page = page_of(dashboard)
+    dashboard.pin()
+    dashboard.controls["max_retries"].value = 0
+    dashboard.wait()
+    assert "Against what is pinned:" in text(page.against)
+    assert "60 pairs of calls" in text(page.against)
+    assert not page.unpin.disabled
+    dashboard.unpin()
+    dashboard.wait()
+    assert page.against.value == ""
+
+
+def test_a_sweep_fills_in_and_ends_with_all_points(dashboard):
+    page = page_of(dashboard)
+    dashboard.sweep_over(("timeout_probability", "0, 0.3"), ("max_retries", "0, 1"), replicates=2)
+    dashboard.run()
+    dashboard.wait()
+    assert text(page.status).count("done: 8 runs") == 1
+    assert page.progress.value == page.progress.max == 8
+    expected = dashboard.sweep.run(progress=False)
+    assert dashboard.result.calls.equals(expected.calls)
+    assert dashboard.sweep == Sweep(
+        dashboard.experiment,
+        {"backend.timeout_probability": [0.0, 0.3], "policy.retry.max_retries": [0, 1]},
+        replicates=2,
+    )
+    assert "How often do calls fail?" in page.question.options
+
+
+def test_the_slo_of_the_page_is_what_the_recommendation_is_held_against(dashboard):
+    page = page_of(dashboard)
+    page.slo["success_rate"].value = 0.9
+    dashboard.sweep_over(("max_retries", "0, 1, 2"))
+    dashboard.run()
+    dashboard.wait()
+    assert dashboard.slo == SLO(success_rate=0.9)
+    assert str(recommend(dashboard.result, dashboard.slo)) in text(page.verdict)
+
+
+class SlowServer:
+    """A real server, as far as the dashboard can tell: it answers at once, or never."""
+
+    def __init__(self):
+        self.release = threading.Event()
+
+    async def attempt(self, request, *, timeouts, key):
+        if not self.release.is_set():
+            await asyncio.Event().wait()
+        return AttemptFailure(FailureReason.OVERLOADED, "busy", 503, retryable=False)
+
+
+def test_cancel_keeps_what_is_finished_and_the_page_can_run_again():
+    server = SlowServer()
+    server.release.set()
+    dashboard = SweepDashboard(Experiment(backend=server, workload=ClosedLoop(calls=2, users=1)))
+    page = page_of(dashboard)
+    dashboard.sweep_over(("max_retries", "0 to 9 in 10"))
+    ended = threading.Event()
+
+    def after_the_first_point(change):
+        server.release.clear()  # the second never ends by itself
+        ended.set()
+
+    page.progress.observe(lambda change: after_the_first_point(change) if change["new"] == 1 else None, "value")
+    dashboard.run()
+    assert ended.wait(30)
+    dashboard.cancel()
+    dashboard.wait()
+    assert "cancelled after 1 of 10 runs, which are kept" in text(page.status)
+    assert dashboard.result.calls["policy.retry.max_retries"].nunique() == 1
+    assert not page.run.disabled
+    server.release.set()
+    dashboard.run()
+    dashboard.wait()
+    assert "done: 10 runs" in text(page.status)
+    dashboard.close()
+
+
+def test_a_long_run_that_is_out_of_date_is_stopped_and_never_drawn(dashboard):
+    dashboard.controls["calls"].value = 10_000
+    dashboard.controls["users"].value = 500
+    dashboard.cancel()
+    dashboard.controls["calls"].value = 50
+    dashboard.wait()
+    assert len(dashboard.result.calls) == 50
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (
+            lambda d: d.controls["overload_probability"].__setattr__("value", 0.9),
+            "the fault probabilities must add up to 1 or less, got 1.1",
+        ),
+        (lambda d: d.sweep_over(("max_retries", "many")), "max retries: 'many' is not a whole number; write them as"),
+        (
+            lambda d: d.sweep_over(("max_retries", "0"), ("max_retries", "1")),
+            "both parameters are 'max retries'; choose another, or none, as the second",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_told_on_the_page_and_goes_when_it_is_mended(dashboard, break_it, says):
+    shown = dashboard.result
+    break_it(dashboard)
+    dashboard.wait()
+    assert says in html.unescape(dashboard.error)
+    assert dashboard.result is shown
+    dashboard.mode = "instant"
+    dashboard.controls["overload_probability"].value = 0.0
+    dashboard.controls["max_retries"].value = 1
+    dashboard.wait()
+    assert dashboard.error == ""
+
+
+class Broken:
+    simulated = True
+
+    async def attempt(self, request, *, timeouts, key):
+        raise ZeroDivisionError("<b>my own bug</b>")
+
+
+def test_a_bug_in_ones_own_backend_is_shown_escaped_and_the_page_lives_on():
+    dashboard = SweepDashboard(Experiment(backend=Broken(), workload=ClosedLoop(calls=2)))
+    dashboard.wait()
+    assert "ZeroDivisionError: &lt;b&gt;my own bug&lt;/b&gt;" in dashboard.error
+    page_of(dashboard).situation.value = "timeouts"
+    dashboard.wait()
+    assert dashboard.error == ""
+    assert len(dashboard.result.calls) == 500
+    dashboard.close()
+
+
+def test_a_situation_and_a_client_set_many_controls_at_once(dashboard):
+    page = page_of(dashboard)
+    page.situation.value = "retry storm"
+    dashboard.wait()
+    assert dashboard.experiment == SITUATIONS["retry storm"]
+    page.client.value = "openai"
+    dashboard.wait()
+    assert dashboard.experiment.policy.attempt_timeout is None
+    assert dashboard.experiment.backend == SITUATIONS["retry storm"].backend
+    assert dashboard.controls["attempt_timeout"].value == "none"
+
+
+def test_settings_are_saved_and_loaded_and_are_a_sweep_of_everybody(dashboard, tmp_path):
+    dashboard.sweep_over(("timeout_probability", "0, 0.3"), replicates=3)
+    file = dashboard.save(tmp_path / "mine.toml")
+    assert Sweep.load(file) == dashboard.sweep
+    other = SweepDashboard("retry storm")
+    other.load(file)
+    other.wait()
+    assert other.mode == "sweep"
+    assert other.sweep == dashboard.sweep
+    other.close()
+
+
+def test_a_sweep_that_the_page_cannot_show_is_refused_with_another_way(dashboard, tmp_path):
+    file = Sweep(Experiment(), {"backend.latency": [1.0, 2.0]}).save(tmp_path / "other.toml")
+    with pytest.raises(SettingsError, match=r"does not sweep over 'backend.latency'; run it with `llmlab sweep"):
+        dashboard.load(file)
+    file = Sweep(Experiment(), zipped=[{"policy.max_concurrency": [1], "seed": [2]}]).save(tmp_path / "zipped.toml")
+    with pytest.raises(SettingsError, match="the dashboard shows grids only"):
+        dashboard.load(file)
+
+
+def test_the_buttons_write_settings_chart_and_report_and_say_where(dashboard, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = page_of(dashboard)
+    page.file.value = "kept"
+    for name, begins in (("toml", b"[base"), ("png", PNG), ("svg", b"<?xml"), ("html", b"<!doctype html>")):
+        page.files[name].click()
+        dashboard.wait()
+        file = tmp_path / f"kept.{name}"
+        assert str(file) in text(page.saved)
+        assert file.read_bytes().lower().startswith(begins.lower())
+    page.situation.value = "retry storm"
+    page.files["load"].click()
+    dashboard.wait()
+    assert dashboard.experiment.workload.calls == 60
+    page.file.value = "nowhere/kept"
+    page.files["png"].click()
+    dashboard.wait()
+    assert "there is no folder 'nowhere'" in html.unescape(dashboard.error)
+
+
+def test_without_ollama_the_switch_is_greyed_and_says_why(dashboard):
+    page = page_of(dashboard)
+    assert page.backend.disabled
+    assert "no Ollama server at http://127.0.0.1:9 (connection refused)" in text(page.backend_note)
+
+
+def test_redraws_make_no_widgets_and_keep_none_of_their_results(dashboard):
+    def moved(times):
+        for step in range(times):
+            dashboard.controls["timeout_probability"].value = 0.1 + 0.01 * (step % 10)
+            dashboard.wait()
+        gc.collect()
+        return sum(isinstance(each, Widget) for each in gc.get_objects()), len(gc.get_objects())
+
+    widgets, objects = moved(5)
+    more_widgets, more_objects = moved(20)
+    assert more_widgets == widgets
+    assert more_objects < 1.1 * objects
+
+
+def test_closing_stops_its_work_and_later_moves_do_nothing():
+    server = SlowServer()
+    dashboard = SweepDashboard(Experiment(backend=server, workload=ClosedLoop(calls=2)))
+    dashboard.run()
+    dashboard.close()
+    dashboard.controls["max_retries"].value = 0
+    assert dashboard.result is None
+
+
+def test_it_may_be_awaited_on_any_loop(dashboard):
+    async def move():
+        dashboard.controls["max_retries"].value = 3
+        await dashboard.idle()
+        return dashboard.experiment.policy.retry.max_retries
+
+    assert asyncio.run(move()) == 3
+
+
+def test_waiting_too_long_is_an_error_with_a_way_out():
+    server = SlowServer()
+    dashboard = SweepDashboard(Experiment(backend=server, workload=ClosedLoop(calls=2)))
+    dashboard.run()
+    with pytest.raises(TimeoutError, match=r"still at work after 0.05 s; see dashboard.cancel\(\)"):
+        dashboard.wait(0.05)
+    dashboard.close()
+
+
+def test_an_unknown_situation_and_mode_are_refused(dashboard):
+    with pytest.raises(SettingsError, match="did you mean 'retry storm'"):
+        SweepDashboard("retry storms")
+    with pytest.raises(SettingsError, match="there is no mode 'fast'"):
+        dashboard.mode = "fast"
+
+
+def test_its_repr_says_what_it_shows(dashboard):
+    assert repr(dashboard) == f"<SweepDashboard: instant, {dashboard.result!r}>"
+    assert dashboard._repr_mimebundle_()["text/plain"] == repr(dashboard)
+
+
+def test_schedules_that_no_control_shows_are_kept():
+    schedule = [Window(kind="overload", start=1, end=2)]
+    experiment = Experiment(backend=MockBackend(faults={"schedule": schedule}), workload=ClosedLoop(calls=50))
+    dashboard = SweepDashboard(experiment)
+    dashboard.controls["max_retries"].value = 0
+    dashboard.wait()
+    assert list(dashboard.experiment.backend.faults.schedule) == schedule
+    dashboard.close()
+
+
+def test_the_kernel_is_free_while_it_works(dashboard):
+    dashboard.controls["calls"].value = 10_000
+    began = time.monotonic()
+    dashboard.controls["max_retries"].value = 1
+    assert time.monotonic() - began < 5
+    dashboard.cancel()
+    dashboard.wait()
