@@ -147,11 +147,11 @@ def test_cancel_keeps_what_is_finished_and_the_page_can_run_again():
     dashboard.sweep_over(("max_retries", "0 to 9 in 10"))
     ended = threading.Event()
 
-    def after_the_first_point(change):
+    def after_the_first_point():
         server.release.clear()  # the second never ends by itself
         ended.set()
 
-    page.progress.observe(lambda change: after_the_first_point(change) if change["new"] == 1 else None, "value")
+    page.progress.observe(lambda change: change["new"] == 1 and not ended.is_set() and after_the_first_point(), "value")
     dashboard.run()
     assert ended.wait(30)
     dashboard.cancel()
