@@ -20,6 +20,8 @@ from llmlab import __version__
 from llmlab.cli.calibrate_command import calibrate
 from llmlab.cli.judge_command import judge
 from llmlab.cli.options import at_least, probability
+from llmlab.cli.serve_command import SETTINGS as SERVE_SETTINGS
+from llmlab.cli.serve_command import serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +83,8 @@ def llmlab(
 ) -> None:
     """Find out how an LLM client behaves when the model server misbehaves.
 
-    Everything runs on a simulated server under virtual time: nothing is sent
-    anywhere, and the same seed gives the same output.
+    All but `serve` runs under virtual time: nothing is sent anywhere, and the
+    same seed gives the same output.
 
     \b
     Examples:
@@ -90,6 +92,7 @@ def llmlab(
       llmlab demo --async             the same calls, all at once
       llmlab sweep --out results      many settings; a table and a chart
       llmlab sweep retries.toml       the sweep that a file describes
+      llmlab serve                    a misbehaving server, for any client
       llmlab report results           stored results as an HTML file
       llmlab calibrate events.jsonl   a simulated server like a real one
       llmlab verify --quick           the simulation against known theory
@@ -320,3 +323,4 @@ def verify(
 
 app.command()(judge)
 app.command()(calibrate)
+app.command(context_settings=SERVE_SETTINGS)(serve)

@@ -127,7 +127,8 @@ def weather_data(backend: MockBackend) -> dict[str, Any]:
 
 def in_short(backend: MockBackend) -> dict[str, str]:
     """Return the settings that are not the defaults, each as a short text; those of the faults one by one."""
-    changed = changed_settings(backend)
+    plain = MockBackend()
+    changed = {name: value for name, value in changed_settings(backend).items() if value != getattr(plain, name)}
     faults = changed_settings(changed.pop("faults", Faults()))
     schedule = faults.pop("schedule", ())
     changed.pop("text", None)

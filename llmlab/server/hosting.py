@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llmlab")
 
+_LISTEN_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, and never bound by default
 _BACKLOG = 1024
 _AT_ONCE = 64
 """Connections that are taken before others have their turn."""
@@ -63,9 +64,9 @@ class HostedServer(ABC):
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{shown}:{self._port}"
+        """Where the server is reached from this machine."""
+        host = _LISTEN_ANYWHERE.get(self._host, self._host)
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     @property
     def open_connections(self) -> int:

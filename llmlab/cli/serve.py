@@ -1,0 +1,118 @@
+"""`llmlab serve`: the fault server in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llmlab.backends.faults import FAULT_SHORTHANDS
+from llmlab.backends.http_host import is_loopback
+from llmlab.backends.mock import MockBackend
+from llmlab.backends.server_model import ServerModel
+from llmlab.cli.console import HEAD, complain, ends_with_a_code, say
+from llmlab.core.settings import SettingsError, nearest
+from llmlab.experiments.documents import read_document
+from llmlab.server.admin import in_short
+from llmlab.server.fault_server import FaultServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_OPTIONS = {f"--{name.replace('_', '-')}": name for name in FAULT_SHORTHANDS}
+
+
+def run(
+    *,
+    probabilities: Sequence[str],
+    profile: str | None,
+    backend: Path | None,
+    seed: int | None,
+    record: Path | None,
+    host: str,
+    port: int,
+) -> None:
+    """Serve until Ctrl-C.
+
+    Raises:
+        typer.BadParameter: there is no such option, or its value is no probability.
+        typer.Exit: a setting is wrong or the port is taken (2), it cannot go on (1), or Ctrl-C (130).
+    """
+    faults = _probabilities(probabilities)
+    with ends_with_a_code():
+        settings = _settings(backend)
+        if profile is not None:
+            settings["server"] = ServerModel.profile(profile)
+        if seed is not None:
+            settings["seed"] = seed
+        server = FaultServer(MockBackend(**{**settings, **faults}), host=host, port=port, record=record)
+        if not is_loopback(host):
+            complain(
+                f"warning: on {host} everybody who reaches this machine can use the server and see its counts; "
+                "without --host it is for this machine alone"
+            )
+        try:
+            asyncio.run(server.serve(lambda: _say_where(server, record)))
+        except OSError as error:
+            raise _unusable(error, host, port) from None
+
+
+def _settings(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    settings = read_document(file)
+    kind = settings.pop("kind", "mock")
+    if kind != "mock":
+        raise SettingsError(f"{file}: the fault server simulates, so the kind must be 'mock', got {kind!r}")
+    try:
+        MockBackend(**settings)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from None
+    return settings
+
+
+def _probabilities(given: Sequence[str]) -> dict[str, float]:
+    """Return the probabilities that the options name, as settings of a `MockBackend`."""
+    found: dict[str, float] = {}
+    left = list(given)
+    while left:
+        option, separator, text = left.pop(0).partition("=")
+        if option not in _OPTIONS:
+            raise typer.BadParameter(f"no such option or argument '{option[:60]}'; {nearest(option[:60], _OPTIONS)}")
+        if not separator:
+            if not left:
+                raise typer.BadParameter(f"{option} needs a probability")
+            text = left.pop(0)
+        try:
+            found[_OPTIONS[option]] = float(text)
+        except ValueError:
+            raise typer.BadParameter(f"{option} must be a number from 0 to 1, got '{text[:60]}'") from None
+    return found
+
+
+def _say_where(server: FaultServer, record: Path | None) -> None:
+    say(f"fault server at {server.url}, seed {server.backend.seed}; Ctrl-C ends it", HEAD)
+    for name, text in in_short(server.backend).items():
+        say(f"  {name} {text}" if name else f"  {text}")
+    say()
+    say("Send a client there:")
+    say(f"  OLLAMA_HOST={server.url}")
+    say(f"  OPENAI_BASE_URL={server.openai_url}  OPENAI_API_KEY=any")
+    say(f"Live counts: {server.url}/ in a browser")
+    if record is not None:
+        say(f"Recording into {record}; then: llmlab judge {record}")
+
+
+def _unusable(error: OSError, host: str, port: int) -> Exception:
+    """Say what to do about an address that cannot be listened on; another error stays as it is."""
+    if error.errno == errno.EADDRINUSE:
+        return SettingsError(f"--port: {port} is taken on {host}; name another, or --port 0 for a free one")
+    if error.errno == errno.EACCES:
+        return SettingsError(f"--port: no permission to listen on {port}; take one from 1024 on, or --port 0")
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return SettingsError(f"--host: '{host}' is no address of this machine; take 127.0.0.1, or 0.0.0.0 for all")
+    return error
