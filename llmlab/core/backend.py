@@ -10,10 +10,10 @@ A backend classifies and never decides: it sends one request once and says what 
     Client(Echo()).generate("Hello")
 
 A backend that keeps something per event loop (connections, a simulated server) offers `session()` as well; one whose
-answers arrive in pieces offers `stream()` (`StreamingBackend`); one that makes calls of its own, with events of their
-own, offers `observed_by()` (`LayeredBackend`); one that knows beforehand how an attempt will end offers `begin()`
-(`ForeseeingBackend`). A backend that only ever waits by the event loop's clock, and never for
-the outside world, says `simulated = True`; then the sync client runs it under virtual time.
+answers arrive in pieces offers `stream()` (`StreamingBackend`; `streams.py` makes it from an async generator); one that
+makes calls of its own, with events of their own, offers `observed_by()` (`LayeredBackend`); one that knows beforehand
+how an attempt will end offers `begin()` (`ForeseeingBackend`). A backend that only ever waits by the event loop's
+clock, and never for the outside world, says `simulated = True`; then the sync client runs it under virtual time.
 """
 
 from __future__ import annotations
