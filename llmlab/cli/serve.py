@@ -33,6 +33,7 @@ def run(
     backend: Path | None,
     seed: int | None,
     record: Path | None,
+    upstream: str | None,
     host: str,
     port: int,
 ) -> None:
@@ -49,7 +50,8 @@ def run(
             settings["server"] = ServerModel.profile(profile)
         if seed is not None:
             settings["seed"] = seed
-        server = FaultServer(MockBackend(**{**settings, **faults}), host=host, port=port, record=record)
+        simulated = MockBackend(**{**settings, **faults})
+        server = FaultServer(simulated, host=host, port=port, record=record, upstream=upstream)
         if not is_loopback(host):
             complain(
                 f"warning: on {host} everybody who reaches this machine can use the server and see its counts; "

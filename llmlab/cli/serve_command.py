@@ -23,6 +23,9 @@ def serve(  # noqa: PLR0917 - typer takes options from parameters
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record what clients do, for `llmlab judge`; a new file.")
     ] = None,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="URL", help="A real server to stand in front of, with faults.")
+    ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 11435,
 ) -> None:
@@ -45,6 +48,7 @@ def serve(  # noqa: PLR0917 - typer takes options from parameters
       llmlab serve --timeout-probability 0.2 --seed 7
       llmlab serve --profile ollama --record conduct.jsonl
       llmlab serve --backend weather.toml --port 0
+      llmlab serve --upstream http://127.0.0.1:11434 --cut-probability 0.1
     """  # noqa: D301 - \b keeps typer from joining the lines that follow
     from llmlab.cli.serve import run  # noqa: PLC0415 - late, so that --help answers at once
 
@@ -54,6 +58,7 @@ def serve(  # noqa: PLR0917 - typer takes options from parameters
         backend=backend,
         seed=seed,
         record=record,
+        upstream=upstream,
         host=host,
         port=port,
     )

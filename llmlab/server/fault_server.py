@@ -30,6 +30,7 @@ from llmlab.core.timers import sleep_until
 from llmlab.server.admin import WEATHER, administer, in_short, is_for_admin, weather_data
 from llmlab.server.hosting import HostedServer
 from llmlab.server.ledger import Ledger, Seen
+from llmlab.server.upstream import Upstream, checked
 from llmlab.server.windows import closed_times
 from llmlab.wire.exchange import Head
 from llmlab.wire.simulated_server import ANSWERS, SimulatedServer
@@ -57,9 +58,12 @@ class FaultServer(HostedServer):
         host: the address to listen on; this machine alone unless you name another.
         port: the port; 0 takes a free one.
         record: a file to record into, for `llmlab judge`; there must be none of its name yet.
+        upstream: the address of a real server, whose answers are passed on where no fault comes before; `upstream.py`
+            says which faults are possible in front of one.
 
     Raises:
         TypeError: the backend is no `MockBackend`.
+        SettingsError: the backend asks for what is not possible in front of a real server.
     """
 
     def __init__(
@@ -69,13 +73,15 @@ class FaultServer(HostedServer):
         host: str = "127.0.0.1",
         port: int = 0,
         record: str | Path | None = None,
+        upstream: str | None = None,
     ) -> None:
         super().__init__(host, port)
         self._backend = MockBackend() if backend is None else backend
         if not isinstance(self._backend, MockBackend):
             raise TypeError(f"backend must be a MockBackend, got a {type(backend).__name__}")
         self._record = record
-        self._service: SimulatedServer
+        self._upstream = None if upstream is None else checked(upstream, self._backend)
+        self._service: SimulatedServer | Upstream
         self._session: Any = None
         self._started_at = 0.0
         self._ledger = Ledger(time.monotonic)
@@ -114,6 +120,8 @@ class FaultServer(HostedServer):
             SettingsError: a setting has a wrong name, type or value; nothing is changed.
         """
         changed: MockBackend = self._backend.replace(**changes)
+        if self._upstream is not None:
+            checked(self._upstream, changed)
         if self._loop is None:
             self._backend = changed
         else:
@@ -201,16 +209,21 @@ class FaultServer(HostedServer):
         finally:
             if self._windows is not None:
                 self._windows.cancel()
+            if isinstance(self._service, Upstream):
+                await self._service.aclose()
             self._ledger.end()
 
     def change(self, backend: MockBackend) -> None:
         """Put another backend into force; on the server's own loop."""
+        if self._upstream is not None:
+            checked(self._upstream, backend)
         self._put_into_force(backend)
         self._ledger.weather(weather_data(backend))
 
     def _put_into_force(self, backend: MockBackend) -> None:
         self._backend = backend
-        self._service = SimulatedServer(backend, wall_clock=time.time)
+        simulated = SimulatedServer(backend, wall_clock=time.time)
+        self._service = simulated if self._upstream is None else Upstream(self._upstream, simulated)
         self._session = backend.session()  # the times of its schedule count from here
         if self._windows is not None:
             self._windows.cancel()
