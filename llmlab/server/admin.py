@@ -106,7 +106,11 @@ def _carried_out(request: HTTPRequest, server: Administered) -> Reply:
     if path == RESET:
         server.reset()
         return _json(server.state())
-    server.change(_changed(server.backend, given, whole=request.method == "PUT"))
+    changed = _changed(server.backend, given, whole=request.method == "PUT")
+    try:
+        server.change(changed)
+    except SettingsError as error:  # what is not possible in front of a real server
+        raise Refused(400, str(error)) from None
     return _json(weather_data(server.backend))
 
 

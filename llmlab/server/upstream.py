@@ -1,8 +1,8 @@
 """A real server behind the fault server: what it answers is passed on, piece by piece, with faults in front of it.
 
 Which attempt meets a fault is drawn as ever, from the seed and the attempt's key. What keeps an answer from coming
-about (a refusal, a timeout, a reset) is the simulated server's doing, and the real one is not asked; of the faults of an
-answer those are possible that need no understanding of it: `POSSIBLE` has them all.
+about (a refusal, a timeout, a reset) is the simulated server's doing, and the real one is not asked; of the faults of
+an answer those are possible that need no understanding of it: `POSSIBLE` has them all.
 """
 
 from __future__ import annotations
