@@ -30,7 +30,7 @@ from llmlab.core.timers import sleep_until
 from llmlab.server.admin import WEATHER, administer, in_short, is_for_admin, weather_data
 from llmlab.server.hosting import HostedServer
 from llmlab.server.ledger import Ledger, Seen
-from llmlab.server.upstream import Upstream, checked
+from llmlab.server.upstream import Upstream, checked, connections
 from llmlab.server.windows import closed_times
 from llmlab.wire.exchange import Head
 from llmlab.wire.simulated_server import ANSWERS, SimulatedServer
@@ -38,6 +38,8 @@ from llmlab.wire.simulated_server import ANSWERS, SimulatedServer
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
+
+    import httpx
 
     from llmlab.server.admin import Reply
     from llmlab.server.connection import Connection
@@ -82,6 +84,7 @@ class FaultServer(HostedServer):
         self._record = record
         self._upstream = None if upstream is None else checked(upstream, self._backend)
         self._service: SimulatedServer | Upstream
+        self._http: httpx.AsyncClient | None = None
         self._session: Any = None
         self._started_at = 0.0
         self._ledger = Ledger(time.monotonic)
@@ -141,6 +144,7 @@ class FaultServer(HostedServer):
         ]
         return {
             "url": self.url,
+            "upstream": self._upstream,
             "seed": self._backend.seed,
             "uptime_s": round(ledger.now(), 3),
             "listening": self._listener is not None,
@@ -171,7 +175,11 @@ class FaultServer(HostedServer):
         key = said if said is not None and keyed else AttemptKey(self._arrivals, 1)
         if not keyed and request.path in ANSWERS:
             self._arrivals += 1
-        exchange = self._service.exchange(request, key)
+        service = self._service
+        if isinstance(service, Upstream):
+            exchange = service.exchange(request, key, served.query)
+        else:
+            exchange = service.exchange(request, key)
         seen = Seen(self._ledger.arrived(), key, keyed, exchange)
         served.note = seen
         self._notify()
@@ -203,14 +211,15 @@ class FaultServer(HostedServer):
         write = None if self._record is None else RecordingWriter(self._record, self._header())
         self._ledger = Ledger(asyncio.get_running_loop().time, write)
         self._arrivals = 0
+        self._http = None if self._upstream is None else connections(self._upstream)
         self._put_into_force(self._backend)
         try:
             yield
         finally:
             if self._windows is not None:
                 self._windows.cancel()
-            if isinstance(self._service, Upstream):
-                await self._service.aclose()
+            if self._http is not None:
+                await self._http.aclose()
             self._ledger.end()
 
     def change(self, backend: MockBackend) -> None:
@@ -223,7 +232,9 @@ class FaultServer(HostedServer):
     def _put_into_force(self, backend: MockBackend) -> None:
         self._backend = backend
         simulated = SimulatedServer(backend, wall_clock=time.time)
-        self._service = simulated if self._upstream is None else Upstream(self._upstream, simulated)
+        self._service = simulated
+        if self._upstream is not None and self._http is not None:
+            self._service = Upstream(self._upstream, simulated, self._http)
         self._session = backend.session()  # the times of its schedule count from here
         if self._windows is not None:
             self._windows.cancel()
@@ -254,7 +265,7 @@ class FaultServer(HostedServer):
             seed=self._backend.seed,
             weather=weather_data(self._backend),
             started_at=self._started_at,
-            server=f"llmlab {__version__}",
+            server=f"llmlab {__version__}" + (f" in front of {self._upstream}" if self._upstream else ""),
         )
 
     def _on_its_loop(self, work: Callable[[], None]) -> None:

@@ -64,28 +64,36 @@ def checked(url: str, backend: MockBackend) -> str:
 class Upstream:
     """Answers as the real server at `url` does, with the weather of the simulated server in front of it."""
 
-    def __init__(self, url: str, simulated: SimulatedServer) -> None:
-        """Begin on the running event loop; the times of a schedule count from here."""
+    def __init__(self, url: str, simulated: SimulatedServer, http: httpx.AsyncClient) -> None:
+        """Begin on the running event loop; the times of a schedule count from here.
+
+        Args:
+            url: where the real server is.
+            simulated: the weather in front of it, and what refuses.
+            http: the connections to it (`connections`), which outlive this weather.
+        """
         backend = simulated.backend
         self._url = checked(url, backend)
         self._simulated = simulated
         self._faults = backend.faults
         self._draw = backend.faults.drawing(backend.seed, asyncio.get_running_loop().time)
-        timeout = httpx.Timeout(None, connect=_CONNECT_S)  # the client's patience decides, which closes the connection
-        by_itself = is_loopback(httpx.URL(url).host)
-        self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=not by_itself)
+        self._http = http
 
-    async def aclose(self) -> None:
-        """Close the connections to the real server."""
-        await self._http.aclose()
+    def exchange(self, request: HTTPRequest, key: AttemptKey, query: str = "") -> Exchange:
+        """Return the answer to a request, step by step; nothing happens before the first step is asked for.
 
-    def exchange(self, request: HTTPRequest, key: AttemptKey) -> Exchange:
-        """Return the answer to a request, step by step; nothing happens before the first step is asked for."""
+        Args:
+            request: what the client sent.
+            key: which attempt it is.
+            query: what followed the request's path after a question mark; it is passed on and kept nowhere.
+        """
         exchange = Exchange()
-        exchange.steps = self._steps(exchange, request, key)
+        exchange.steps = self._steps(exchange, request, key, query)
         return exchange
 
-    async def _steps(self, exchange: Exchange, request: HTTPRequest, key: AttemptKey) -> AsyncGenerator[Step, None]:
+    async def _steps(
+        self, exchange: Exchange, request: HTTPRequest, key: AttemptKey, query: str
+    ) -> AsyncGenerator[Step, None]:
         fault = None
         if request.path in ANSWERS:
             exchange.key = key
@@ -96,17 +104,18 @@ class Upstream:
             inner = self._simulated.exchange(request, key)
             steps = inner.steps
         else:
-            steps = self._spoilt(fault, self._passed_on(request))
+            steps = self._spoilt(fault, self._passed_on(request, query))
         async with aclosing(steps):
             async for step in steps:
                 yield step
 
-    async def _passed_on(self, request: HTTPRequest) -> AsyncGenerator[Step, None]:
+    async def _passed_on(self, request: HTTPRequest, query: str) -> AsyncGenerator[Step, None]:
         """Ask the real server, and pass its answer on as it comes; leaving it closes the connection."""
         headers = [pair for pair in request.headers if pair[0] not in _BETWEEN_HOPS and pair[0] != "content-length"]
         begun = False
         try:
-            asked = self._http.stream(request.method, self._url + request.path, headers=headers, content=request.body)
+            address = f"{self._url}{request.path}?{query}" if query else self._url + request.path
+            asked = self._http.stream(request.method, address, headers=headers, content=request.body)
             async with asked as answer:
                 begun = True
                 given = [pair for pair in answer.headers.multi_items() if pair[0] not in _BETWEEN_HOPS]
@@ -144,6 +153,16 @@ class Upstream:
                 yield step
                 if fault is _K.STALL and pieces == 1:
                     await loop.create_future()
+
+
+def connections(url: str) -> httpx.AsyncClient:
+    """Return an HTTP client without bounds of its own: the clients' patience and number are what is on trial."""
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(None, connect=_CONNECT_S),
+        limits=httpx.Limits(max_connections=None),
+        follow_redirects=False,
+        trust_env=not is_loopback(httpx.URL(url).host),
+    )
 
 
 def _without_length(head: Head, fault: FaultKind) -> Head:

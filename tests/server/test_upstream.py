@@ -1,8 +1,12 @@
+import asyncio
+
 import httpx
 import pytest
 
 from llmlab import FaultKind, FaultServer, MockBackend, ServerModel, SettingsError
+from llmlab.server.replay import ReplayServer
 from llmlab.server.upstream import POSSIBLE
+from tests.ollama_replay import recorded
 
 BODY = {"model": "mock", "prompt": "Hello"}
 
@@ -31,6 +35,47 @@ def test_listings_and_queries_of_other_paths_go_through_as_well(real):
     with FaultServer(MockBackend(overload_probability=1.0), upstream=real.url) as front:
         models = httpx.get(f"{front.url}/api/tags", trust_env=False).json()
     assert models["models"][0]["name"].startswith("mock")
+
+
+def test_a_query_is_passed_on_and_kept_nowhere():
+    (listed,) = recorded("version")
+    with ReplayServer([listed]) as real, FaultServer(upstream=real.url) as front:
+        received = []
+        answer, real.answer = real.answer, lambda served: (received.append(served.query), answer(served))[1]
+        httpx.get(f"{front.url}/api/version?limit=5&key=sk-1", trust_env=False)
+        assert "sk-1" not in repr(front.recording())
+    assert received == ["limit=5&key=sk-1"]
+
+
+def test_the_connections_to_the_real_server_outlive_a_change_of_the_weather(real):
+    with FaultServer(upstream=real.url) as front:
+        for _ in range(3):
+            assert ask(front).status_code == 200
+            front.weather(overload_probability=0.0, seed=1)
+        assert real.connections == 1
+    assert real.wait_until_closed()
+
+
+def test_more_clients_than_a_pool_is_wide_reach_the_real_server_at_once():
+    async def all_at_once(url: str) -> list[object]:
+        async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None), timeout=20) as http:
+            asked = (http.post(f"{url}/api/generate", json={**BODY, "stream": False}) for _ in range(150))
+            answers = asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.to_thread(real._wait_for, lambda: real.state()["requests"]["in_flight"] == 150, 15)
+            assert real.state()["requests"]["in_flight"] == 150
+            await asyncio.to_thread(real.stop)  # it was to answer none of them
+            return await answers
+
+    real = FaultServer(MockBackend(timeout_probability=1.0))
+    with real, FaultServer(upstream=real.url) as front:
+        answers = asyncio.run(all_at_once(front.url))
+    assert {getattr(answer, "status_code", None) for answer in answers} == {502}
+
+
+def test_it_says_what_it_stands_in_front_of(real):
+    with FaultServer(upstream=real.url) as front:
+        assert front.state()["upstream"] == real.url
+        assert front.recording().header.server.endswith(f" in front of {real.url}")
 
 
 def test_a_refusal_comes_before_the_real_server_is_asked(real):
