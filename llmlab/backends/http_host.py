@@ -16,7 +16,7 @@ _SCHEME_PORTS = {"http": 80, "https": 443}
 # "every address" to a server that listens; a client that is given it means this machine
 _LISTEN_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, and never bound
 _NAME = re.compile(r"[\w.-]+")
-_PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]*")
+_PATH = re.compile(r"[\w.~!$&'()*+,;=:%/-]*")
 
 
 def parse_host(text: str, *, setting: str, port: int) -> str:
@@ -34,9 +34,9 @@ def parse_host(text: str, *, setting: str, port: int) -> str:
         SettingsError: the text is no address; it is not repeated where it holds a user name and password.
     """
     cleaned = text.strip().strip("\"'").strip()
-    if "@" in cleaned.partition("://")[2].partition("/")[0] or "@" in cleaned.partition("/")[0]:
+    if "@" in cleaned:  # wherever: a password may hold a slash, and a scheme be misspelt
         raise SettingsError(
-            f"{setting} must hold no user name or password, for it is shown in messages and settings; "
+            f"{setting} must hold no user name or password (no '@'), for it is shown in messages and settings; "
             "pass http_client=httpx.AsyncClient(auth=...) instead"
         )
     scheme, separator, rest = cleaned.partition("://")
@@ -93,6 +93,8 @@ def _port(port: str, setting: str, text: str) -> int:
 
 
 def _refused(setting: str, text: str, why: str) -> SettingsError:
+    shown = re.split(r"[?#]", text, maxsplit=1)[0]  # some servers take their key in the query
+    cut = "..." if len(shown) > 100 or shown != text else ""
     return SettingsError(
-        f"{setting} must be an address like '127.0.0.1:11434' or 'https://host:port', got '{text[:100]}': {why}"
+        f"{setting} must be an address like '127.0.0.1:11434' or 'https://host:port', got '{shown[:100]}{cut}': {why}"
     )

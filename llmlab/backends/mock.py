@@ -33,6 +33,7 @@ from llmlab.backends.visit import ForeseenVisit, Instead, instead
 from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, two_uniforms
+from llmlab.core.hidden import hidden
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings
 from llmlab.core.streams import StreamedAttempt, streaming
@@ -106,6 +107,10 @@ class MockBackend(Settings):
         super().model_post_init(_context)
         if not isinstance(self.text, str) and not callable(self.text):
             raise ValueError(f"text must be a str or a function of the request, got a {type(self.text).__name__}")
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Return what a repr shows: of a text of the user's own, its length."""
+        return [(str(name), hidden(value) if name == "text" else value) for name, value in super().__repr_args__()]
 
     @property
     def simulated(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from llmlab.backends.fault_kinds import FaultKind
 from llmlab.core.backend import Answer, AttemptFailure
+from llmlab.core.hidden import hidden
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings, nearest
 from llmlab.core.vocabulary import FailureReason, FinishReason
@@ -65,7 +67,9 @@ def _as_entry(given: Any) -> Any:
         return entry(**{name: getattr(checked, name) for name in entry._fields})
     valid = [*FaultKind, ANSWER]
     if not isinstance(given, Answer | AttemptFailure) and given not in valid:
-        raise ValueError(f"{given!r} is no Answer, no AttemptFailure and none of {', '.join(valid)}")
+        # one word may be a fault's name that is misspelt; anything else may be the text of an answer
+        shown = given if isinstance(given, str) and re.fullmatch(r"\w{1,30}", given) else hidden(given)
+        raise ValueError(f"{shown!r} is no Answer, no AttemptFailure and none of {', '.join(valid)}")
     return given
 
 

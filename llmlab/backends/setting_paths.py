@@ -12,6 +12,7 @@ from typing import Any
 from llmlab.backends.faults import FAULT_SHORTHANDS, Faults
 from llmlab.backends.kinds import as_backend, backend_settings
 from llmlab.core.client import AsyncClient
+from llmlab.core.hidden import PRIVATE
 from llmlab.core.settings import Settings, SettingsError, nearest, setting_names
 
 
@@ -101,7 +102,7 @@ def _replaced(value: Settings, name: str, new: Any, whole: str) -> Settings:
 
 def _brief(value: Any, whole: str) -> str:
     shown = repr(value)
-    private = whole == "workload" or whole.startswith("workload.requests")  # an error quotes no prompt
+    private = whole == "workload" or not PRIVATE.isdisjoint(whole.split("."))  # an error quotes no prompt, no answer
     return shown if len(shown) <= 60 and not private else f"this {type(value).__name__}"
 
 

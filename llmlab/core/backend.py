@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from llmlab.core.hidden import hidden
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings
 from llmlab.core.vocabulary import RETRYABLE, FailureReason, FinishReason
@@ -93,6 +94,10 @@ class Answer(NamedTuple):
     usage: Usage = Usage()
     finish_reason: FinishReason = FinishReason.STOP
     time_to_first_token: float | None = None
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={hidden(value) if name == 'text' else value!r}" for name, value in self._asdict().items())
+        return f"Answer({', '.join(shown)})"
 
 
 class AttemptFailure(NamedTuple):

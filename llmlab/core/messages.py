@@ -1,18 +1,19 @@
 """What goes into a call and what comes out: `LLMRequest`, and `LLMResponse` or `LLMFailure`.
 
 A call's outcome is a value. What can be expected to go wrong is an `LLMFailure` and never an exception; `unwrap()`
-turns it into one for those who want it. Results do not hold the request, and a request's repr does not show its
-prompt. Look next at `vocabulary.py` (the reasons) and `backend.py` (what a backend gives back for one attempt).
+turns it into one for those who want it. Results do not hold the request, and no repr shows a prompt or an answer
+(`hidden.py`). Look next at `vocabulary.py` (the reasons) and `backend.py` (what a backend gives back for one attempt).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
+from llmlab.core.hidden import hidden
 from llmlab.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,35 +29,11 @@ class Message(Settings):
     content: str
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        return [("role", self.role), ("content", _Hidden(self.content))]
-
-
-class _Hidden(str):
-    """A text whose repr gives its length only."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} characters>"
-
-
-class _Entries(tuple[Any, ...]):
-    """Values whose repr gives their number only."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} hidden>"
+        return [("role", self.role), ("content", hidden(self.content))]
 
 
 _PRIVATE = frozenset({"prompt", "system", "stop", "metadata"})
-"""The fields of a request that hold the user's own words."""
-
-
-def _hidden(value: Any) -> Any:
-    if isinstance(value, str):
-        return _Hidden(value)
-    return value if value is None else _Entries(value)
+"""The fields of a request that hold the user's own words, beside the messages, which hide their content themselves."""
 
 
 def _as_tuple(value: object) -> object:
@@ -161,7 +138,7 @@ class LLMRequest(Settings):
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         given = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
-        return [(name, _hidden(value) if name in _PRIVATE else value) for name, value in given]
+        return [(name, hidden(value) if name in _PRIVATE else value) for name, value in given]
 
     __str__ = BaseModel.__repr__
 
@@ -219,10 +196,20 @@ class LLMResponse:
         """Return this response; a failure raises here instead."""
         return self
 
+    def __repr__(self) -> str:
+        given = ((one.name, getattr(self, one.name)) for one in fields(self))
+        shown = (f"{name}={hidden(value) if name in {'text', 'parsed'} else value!r}" for name, value in given)
+        return f"LLMResponse({', '.join(shown)})"
+
     def _repr_html_(self) -> str:
         return _as_html(
             f"answered in {self.latency:.2f} s, {_count(self.attempts, 'attempt')}",
-            {"text": self.text, "model": self.model, "finish reason": self.finish_reason, **_tokens(self.usage)},
+            {
+                "text": f"{_count(len(self.text), 'character')}, in .text",
+                "model": self.model,
+                "finish reason": self.finish_reason,
+                **_tokens(self.usage),
+            },
         )
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from llmlab.core.hidden import PRIVATE, hidden
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -108,7 +110,8 @@ def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "value_error":
         prefix = f"{path}: " if detail["loc"] else ""
         return f"{prefix}{context.get('error', detail['msg'])}"
-    return f"{path} must be {_wanted(kind, context, detail['msg'])}, got {_shown(value)}{_hint(model, detail['loc'])}"
+    got = hidden(value) if isinstance(value, str) and PRIVATE.intersection(detail["loc"]) else _shown(value)
+    return f"{path} must be {_wanted(kind, context, detail['msg'])}, got {got}{_hint(model, detail['loc'])}"
 
 
 def _wanted(kind: str, context: Mapping[str, Any], message: str) -> str:

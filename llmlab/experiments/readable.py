@@ -1,6 +1,6 @@
-"""Settings as people and files may see them: prompts are counted, with a digest that tells them apart, and never shown.
+"""Settings as people and files may see them: prompts and answers are counted, with a digest that tells them apart.
 
-What a result calls its runs ends up in frames, stores, reports and messages, so prompts are taken out where runs are
+What a result calls its runs ends up in frames, stores, reports and messages, so these are taken out where runs are
 named: in `Sweep.runs`. Look next at `sweep_result.py`, whose `settings` are made here.
 """
 
@@ -23,15 +23,30 @@ _OPEN = frozenset({"model", "max_tokens", "temperature", "seed"})
 
 
 def readable(path: str, value: Any) -> Any:
-    """Return a swept setting's value, or where it holds prompts what tells it from others: `3 requests (a1b2c3d4)`."""
-    if value is None or not (path == _WORKLOAD or path.startswith(_REQUESTS)):
-        return value
+    """Return a swept setting's value, or where it holds prompts or answers what tells it from others.
+
+    That is a text such as `3 requests (a1b2c3d4)`.
+    """
+    name = path.rpartition(".")[2]
+    if value is None:
+        return None
     if path == _WORKLOAD:
         return _workload(value)
     if path == _REQUESTS:
         return _counted(value)
-    name = path.rpartition(".")[2]
-    return value if name in _OPEN else f"{'request' if name.isdecimal() else name} ({_digest(value)})"
+    if path.startswith(_REQUESTS):
+        return value if name in _OPEN else f"{'request' if name.isdecimal() else name} ({_digest(value)})"
+    return _answers(path, value)
+
+
+def _answers(path: str, value: Any) -> Any:
+    """Return a setting of a backend; where it holds the texts of answers, their number and a digest."""
+    *_, holder, name = ("", *path.split("."))
+    if name == "text" and holder == "backend" and isinstance(value, str):
+        return f"{len(value):,} characters ({_digest(value)})"
+    if isinstance(value, list | tuple) and any(isinstance(entry, Answer | dict) for entry in value):
+        return f"{len(value):,} scripted ({_digest(value)})"
+    return value
 
 
 def readable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +55,7 @@ def readable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_by_path(experiment: Settings) -> dict[str, Any]:
-    """Return every setting of an experiment as plain data by its path, for reading; prompts are counted, not shown.
+    """Return every setting of an experiment as plain data by its path, for reading; prompts and answers are counted.
 
     What is the user's own, such as a backend, is named by its type: its repr could be anything.
     """
@@ -56,10 +71,8 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, tuple) and any(isinstance(entry, Settings) for entry in value):
         for number, entry in enumerate(value):
             yield from _leaves(entry, f"{path}.{number}")
-    elif isinstance(value, tuple) and any(isinstance(entry, Answer) for entry in value):
-        yield path, f"{len(value):,} scripted ({_digest(value)})"  # answers, too, may be private
     else:
-        yield path, _plain(value, path)
+        yield path, _plain(_answers(path, value), path)
 
 
 def _plain(value: Any, path: str) -> Any:

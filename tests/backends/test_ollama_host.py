@@ -69,10 +69,25 @@ def test_what_is_no_address_is_refused_with_the_reason(text, why):
 
 
 @pytest.mark.parametrize(
-    "text", ["http://me:secret@myhost", "me:secret@myhost", "me:secret@myhost:1/x", "https://me@h/"]
+    "text",
+    [
+        "http://me:secret@myhost",
+        "me:secret@myhost",
+        "me:secret@myhost:1/x",
+        "https://me@h/",
+        "http://me:se/secret@myhost",
+        "http:/me:secret@myhost",
+    ],
 )
 def test_a_password_in_the_address_is_refused_and_not_repeated(text):
     with pytest.raises(SettingsError, match="http_client") as caught:
+        parse_host(text)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["http://h/v1?key=secret", "h?key=secret", "http://h/v1#secret"])
+def test_what_follows_the_path_may_be_a_key_and_is_not_repeated(text):
+    with pytest.raises(SettingsError, match="got 'h") as caught:
         parse_host(text)
     assert "secret" not in str(caught.value)
 

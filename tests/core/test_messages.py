@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import pickle
 from dataclasses import FrozenInstanceError
 
@@ -6,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from llmlab import (
+    Answer,
     FailureReason,
     Fate,
     FinishReason,
@@ -166,8 +168,16 @@ def test_a_failure_is_not_ok_and_unwraps_to_an_error_with_its_cause():
     assert str(again) == str(caught.value)
 
 
+def test_no_way_of_showing_a_result_shows_the_models_text():
+    parsed = dataclasses.replace(RESPONSE, text=SECRET, parsed={"a": SECRET})
+    for shown in (repr(parsed), str(parsed), f"{[parsed]}", parsed._repr_html_(), repr(Answer(SECRET))):
+        assert "canary" not in shown
+        assert f"{len(SECRET)} characters" in shown
+    assert "parsed=<1 hidden>" in repr(parsed)
+
+
 def test_results_are_shown_as_tables_with_everything_escaped():
-    assert "Hi &lt;b&gt;" in RESPONSE._repr_html_()
+    assert "m&lt;b&gt;" in dataclasses.replace(RESPONSE, model="m<b>")._repr_html_()
     html = FAILURE._repr_html_()
     assert "overloaded after 1.50 s, 3 attempts" in html
     assert "503" in html
