@@ -87,9 +87,17 @@ class Desk:
         Raises:
             SettingsError: a value is wrong.
         """
+        return self._code(prompts=True)
+
+    @property
+    def shown_code(self) -> str:
+        """The same as the page shows it, without prompts: notebooks are stored with what their pages show."""
+        return self._code(prompts=False)
+
+    def _code(self, *, prompts: bool) -> str:
         what, name = (self.sweep, "sweep") if self.is_sweep else (self.experiment, "experiment")
         try:
-            return f"{as_code(what)}result = {name}.run()\n"
+            return f"{as_code(what, prompts=prompts)}result = {name}.run()\n"
         except SettingsError as error:
             return f"# {error}\n"
 

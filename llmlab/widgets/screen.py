@@ -46,7 +46,7 @@ class Screen:
         """Tell the code of what is set; in instant mode run it anew, where that costs nothing."""
         page, desk = self._page, self._desk
         page.say(page.error, "")
-        page.code.value = desk.code
+        page.code.value = desk.shown_code
         if not desk.is_sweep and desk.experiment.simulated:
             self._runner.out_of_date()
             self._refreshing.ask()

@@ -1,8 +1,10 @@
 import pytest
 from hypothesis import given, settings
 
-from llmlab import ClosedLoop, Experiment, LLMRequest, MockBackend, SettingsError, Sweep, as_code
+from llmlab import Answer, ClosedLoop, Experiment, LLMRequest, MockBackend, SettingsError, Sweep, as_code
 from tests.experiments.strategies import experiments, policies, sweeps
+
+CANARY = {"role": "user", "content": "canary"}
 
 
 def executed(code):
@@ -31,6 +33,23 @@ def test_the_code_of_a_sweep_builds_an_equal_one(sweep):
 @given(policies)
 def test_the_code_of_a_policy_builds_an_equal_one(policy):
     assert executed(as_code(policy))["policy"] == policy
+
+
+def test_without_prompts_their_place_is_marked_and_no_experiment_takes_it():
+    requests = (
+        LLMRequest(prompt="canary", system="canary", max_tokens=5),
+        LLMRequest(messages=[CANARY], stop="canary"),
+    )
+    backend = MockBackend(text="canary", script=("timeout", Answer("canary")))
+    base = Experiment(backend=backend, workload=ClosedLoop(requests=requests), seed=7)
+    grid = {"workload.requests": ["canary", [{"prompt": "canary"}]], "backend.text": ["canary"], "seed": [1, 2]}
+    code = as_code(Sweep(base, grid), prompts=False)
+    assert "canary" not in code
+    assert "max_tokens=5" in code
+    assert '"seed": [1, 2]' in code
+    with pytest.raises(SettingsError):
+        executed(code)
+    assert "canary" in as_code(base)
 
 
 def test_defaults_are_not_repeated():
