@@ -208,9 +208,10 @@ class Connection(asyncio.Protocol):
             path,
             tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in raw.headers),
             b"".join(self._body),
+            query,
         )
         self._request, self._body, self._length = None, [], 0
-        served = Served(request, query, self.number, reused=self.requests > 0, arrived_at=self._loop.time())
+        served = Served(request, self.number, reused=self.requests > 0, arrived_at=self._loop.time())
         self.requests += 1
         self._begun = False
         self._played = self._loop.create_task(self._play(served, self._server.answer(served)))

@@ -18,34 +18,40 @@ import asyncio
 import time
 from contextlib import aclosing, asynccontextmanager
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab import __version__
 from llmlab.backends.mock import MockBackend
+from llmlab.conduct.judge import judge
 from llmlab.conduct.recording import Header, Recording
 from llmlab.conduct.recording import Request as RequestRecord
 from llmlab.conduct.recording_file import RecordingWriter
+from llmlab.conduct.standards import Standards
 from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
 from llmlab.core.timers import sleep_until
 from llmlab.server.admin import WEATHER, administer, in_short, is_for_admin, weather_data
 from llmlab.server.hosting import HostedServer
-from llmlab.server.ledger import Ledger, Seen
+from llmlab.server.ledger import Ledger
 from llmlab.server.upstream import Upstream, checked, connections
 from llmlab.server.windows import closed_times
 from llmlab.wire.exchange import Head
 from llmlab.wire.simulated_server import ANSWERS, SimulatedServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from pathlib import Path
 
     import httpx
 
+    from llmlab.conduct.recording import Outcome, Record
+    from llmlab.conduct.verdict import Verdict
     from llmlab.server.admin import Reply
     from llmlab.server.connection import Connection
     from llmlab.server.served import Served
     from llmlab.wire.exchange import Step
     from llmlab.wire.simulated_server import Exchange
+
+T = TypeVar("T")
 
 _LARGEST_CALL = 2**63
 
@@ -107,8 +113,30 @@ class FaultServer(HostedServer):
         return [record for record in list(self._ledger.records) if isinstance(record, RequestRecord)]
 
     def recording(self) -> Recording:
-        """Return all that was recorded so far, of the latest 100,000 events, for `llmlab.conduct`."""
-        return Recording.of([self._header(), *list(self._ledger.records)])
+        """Return all that was recorded so far, of the latest 100,000 events, for `llmlab.conduct`.
+
+        While the server runs, it is what a recording would be that ended now: requests in flight are open ones.
+        """
+        return Recording.of([self._header(), *self._on_its_loop(self._records)])
+
+    def verdict(self, *, outcomes: Iterable[Outcome] = (), **standards: Any) -> Verdict:
+        """Judge how the client has behaved so far, as `llmlab judge` would.
+
+            assert (verdict := fault_server.verdict(deadline=10.0)).passed, str(verdict)
+
+        With `client_ended=True`, connections that the client has just closed are given 2 s to be seen closed.
+
+        Args:
+            outcomes: what the client reports of its calls.
+            standards: what is asked of it, as keywords of `Standards`.
+
+        Raises:
+            SettingsError: there is no such standard, or its value is wrong.
+        """
+        asked = Standards(**standards)
+        if asked.client_ended:
+            self.wait_until_closed()
+        return judge(self.recording(), asked, outcomes=outcomes)
 
     def wait_for_requests(self, number: int, timeout: float = 2.0) -> bool:
         """Wait until so many requests have ended, at most `timeout` seconds; return whether it came to that."""
@@ -175,22 +203,16 @@ class FaultServer(HostedServer):
         key = said if said is not None and keyed else AttemptKey(self._arrivals, 1)
         if not keyed and request.path in ANSWERS:
             self._arrivals += 1
-        service = self._service
-        if isinstance(service, Upstream):
-            exchange = service.exchange(request, key, served.query)
-        else:
-            exchange = service.exchange(request, key)
-        seen = Seen(self._ledger.arrived(), key, keyed, exchange)
-        served.note = seen
+        exchange = self._service.exchange(request, key)
+        self._ledger.arrived(served, key, exchange, keyed=keyed)
         self._notify()
         return _as_servers_send(exchange)
 
     def ended(self, served: Served) -> None:
         """Record what became of a request."""
-        if served.note is not None:
-            with self._changed:
-                self._ledger.ended(served, served.note)
-                self._changed.notify_all()
+        with self._changed:
+            self._ledger.ended(served)
+            self._changed.notify_all()
 
     def opened(self, connection: Connection) -> int:
         """Record a connection."""
@@ -268,17 +290,19 @@ class FaultServer(HostedServer):
             server=f"llmlab {__version__}" + (f" in front of {self._upstream}" if self._upstream else ""),
         )
 
-    def _on_its_loop(self, work: Callable[[], None]) -> None:
+    def _records(self) -> list[Record]:
+        return list(self._ledger.records) if self._loop is None else self._ledger.until_now()
+
+    def _on_its_loop(self, work: Callable[[], T]) -> T:
         """Do something on the server's loop and wait for it; here and now where it does not run."""
         loop = self._loop
         if loop is None or asyncio._get_running_loop() is loop:
-            work()
-            return
+            return work()
 
-        async def do() -> None:
-            work()
+        async def do() -> T:
+            return work()
 
-        asyncio.run_coroutine_threadsafe(do(), loop).result()
+        return asyncio.run_coroutine_threadsafe(do(), loop).result()
 
 
 async def _whole(reply: Reply) -> AsyncGenerator[Step]:

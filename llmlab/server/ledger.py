@@ -6,6 +6,7 @@ latest of them stay in memory.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections import Counter, deque
 from datetime import UTC, datetime
@@ -66,7 +67,13 @@ class Ledger:
         self.counts: Counter[tuple[str, int | None, str | None, str]] = Counter()
         self._endpoints: set[str] = set()
         self.requests = 0
-        self.in_flight = 0
+        self._numbers = itertools.count()
+        self._in_flight: dict[Served, Seen] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have arrived and not ended."""
+        return len(self._in_flight)
 
     def now(self) -> float:
         """Return the time."""
@@ -84,27 +91,32 @@ class Ledger:
         """Note that the settings have changed."""
         self._keep(WeatherChange(at_s=self.now(), weather=settings))
 
-    def arrived(self) -> int:
-        """Count a request in; return its number."""
-        number = self.requests
+    def arrived(self, served: Served, key: AttemptKey, exchange: Exchange, *, keyed: bool) -> None:
+        """Count a request in."""
+        self._in_flight[served] = Seen(next(self._numbers), key, keyed, exchange)
         self.requests += 1
-        self.in_flight += 1
-        return number
 
-    def ended(self, served: Served, seen: Seen) -> None:
-        """Note what became of a request."""
-        self.in_flight -= 1
+    def ended(self, served: Served) -> None:
+        """Note what became of a request; one that was never counted in, such as the administrator's, is left out."""
+        seen = self._in_flight.pop(served, None)
+        if seen is None:
+            return
         end = served.end or "server_stopped"
         fault = seen.exchange.fault
         self.counts[self._counted_as(served.request.path), served.status, fault, end] += 1
         self._keep(self._record(served, seen))
 
     def reset(self) -> None:
-        """Forget counts and records; those in a file stay."""
+        """Forget counts and records; those in a file stay, and requests in flight count as new ones."""
         self.records.clear()
         self.counts.clear()
         self._endpoints.clear()
-        self.requests = 0
+        self.requests = self.in_flight
+
+    def until_now(self) -> list[Record]:
+        """Return the records as if the server stopped now: with the requests in flight, and an end."""
+        open_ones = [self._record(served, seen) for served, seen in self._in_flight.items()]
+        return [*self.records, *open_ones, End(at_s=self.now())]
 
     def end(self) -> None:
         """Keep the last record, and close the file."""

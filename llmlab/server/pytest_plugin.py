@@ -5,6 +5,7 @@
         MyClient(base_url=fault_server.openai_url).ask("Hello")
         first, second = fault_server.requests
         assert second.arrived_at_s - first.ended_at_s >= 1.0
+        assert (verdict := fault_server.verdict(deadline=30.0)).passed, str(verdict)
 
 It answers at once and well until it is told otherwise, by `weather()` or by a mark with settings of a `MockBackend`:
 `@pytest.mark.fault_server(overload_probability=0.3, seed=7)`.

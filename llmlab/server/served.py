@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from llmlab.wire.exchange import HTTPRequest
@@ -16,7 +16,6 @@ class Served:
 
     Attributes:
         request: what came in.
-        query: what followed its path, after the question mark.
         connection: the connection's number.
         reused: whether an earlier request came over the same connection.
         arrived_at: when the whole request was there.
@@ -36,16 +35,13 @@ class Served:
         "first_chunk_at",
         "head_at",
         "headers",
-        "note",
-        "query",
         "request",
         "reused",
         "status",
     )
 
-    def __init__(self, request: HTTPRequest, query: str, connection: int, *, reused: bool, arrived_at: float) -> None:
+    def __init__(self, request: HTTPRequest, connection: int, *, reused: bool, arrived_at: float) -> None:
         self.request = request
-        self.query = query
         self.connection = connection
         self.reused = reused
         self.arrived_at = arrived_at
@@ -55,5 +51,3 @@ class Served:
         self.first_chunk_at: float | None = None
         self.ended_at: float | None = None
         self.end: Ending | None = None
-        self.note: Any = None
-        """What the server that answers notes of it."""

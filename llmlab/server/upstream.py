@@ -79,21 +79,13 @@ class Upstream:
         self._draw = backend.faults.drawing(backend.seed, asyncio.get_running_loop().time)
         self._http = http
 
-    def exchange(self, request: HTTPRequest, key: AttemptKey, query: str = "") -> Exchange:
-        """Return the answer to a request, step by step; nothing happens before the first step is asked for.
-
-        Args:
-            request: what the client sent.
-            key: which attempt it is.
-            query: what followed the request's path after a question mark; it is passed on and kept nowhere.
-        """
+    def exchange(self, request: HTTPRequest, key: AttemptKey) -> Exchange:
+        """Return the answer to a request, step by step; nothing happens before the first step is asked for."""
         exchange = Exchange()
-        exchange.steps = self._steps(exchange, request, key, query)
+        exchange.steps = self._steps(exchange, request, key)
         return exchange
 
-    async def _steps(
-        self, exchange: Exchange, request: HTTPRequest, key: AttemptKey, query: str
-    ) -> AsyncGenerator[Step, None]:
+    async def _steps(self, exchange: Exchange, request: HTTPRequest, key: AttemptKey) -> AsyncGenerator[Step, None]:
         fault = None
         if request.path in ANSWERS:
             exchange.key = key
@@ -104,17 +96,17 @@ class Upstream:
             inner = self._simulated.exchange(request, key)
             steps = inner.steps
         else:
-            steps = self._spoilt(fault, self._passed_on(request, query))
+            steps = self._spoilt(fault, self._passed_on(request))
         async with aclosing(steps):
             async for step in steps:
                 yield step
 
-    async def _passed_on(self, request: HTTPRequest, query: str) -> AsyncGenerator[Step, None]:
+    async def _passed_on(self, request: HTTPRequest) -> AsyncGenerator[Step, None]:
         """Ask the real server, and pass its answer on as it comes; leaving it closes the connection."""
         headers = [pair for pair in request.headers if pair[0] not in _BETWEEN_HOPS and pair[0] != "content-length"]
         begun = False
         try:
-            address = f"{self._url}{request.path}?{query}" if query else self._url + request.path
+            address = f"{self._url}{request.path}{'?' if request.query else ''}{request.query}"
             asked = self._http.stream(request.method, address, headers=headers, content=request.body)
             async with asked as answer:
                 begun = True

@@ -19,12 +19,14 @@ class HTTPRequest(NamedTuple):
         path: without host and query.
         headers: pairs of name and value; names in lower case.
         body: the bytes that were sent.
+        query: what followed the path, after the question mark; some APIs take their key there.
     """
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    query: str = ""
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header whose name is given in lower case, or `None`."""

@@ -125,7 +125,7 @@ def test_a_request_that_comes_byte_by_byte_is_one_request():
             connection.sendall(bytes([byte]))
         assert connection.recv(1000).endswith(b"hi")
         (served,) = server.wait_for(1)
-    assert (served.request.path, served.query, served.request.header("host")) == ("/x", "key=1", "x")
+    assert (served.request.path, served.request.query, served.request.header("host")) == ("/x", "key=1", "x")
 
 
 def test_a_request_without_a_body_in_an_old_version_is_answered_and_closed():

@@ -20,6 +20,7 @@ from llmlab import (
 from llmlab.backends.fault_schedule import Window
 from llmlab.backends.faults import FAULTS, FaultKind, Faults
 from llmlab.backends.server_model import ServerModel
+from llmlab.conduct.recording import Outcome
 from llmlab.conduct.recording_file import read_recording
 from llmlab.core.backend import AttemptKey, Timeouts, attempt_header
 from llmlab.core.vocabulary import FailureReason
@@ -316,6 +317,57 @@ def test_requests_at_work_when_it_stops_are_recorded_as_open(http):
     client.close()
     (record,) = server.requests
     assert (record.ended_by, record.ended_at_s, record.fault) == ("open", None, "timeout")
+
+
+def test_what_it_says_of_a_running_server_holds_the_requests_in_flight():
+    with FaultServer(certain("timeout")) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(raw_question())
+        assert server._wait_for(lambda: server.state()["requests"]["in_flight"] == 1, 5)
+        recording = server.recording()
+        assert [request.ended_by for request in recording.requests] == ["open"]
+        assert recording.ended_at_s is not None
+        assert server.requests == []
+        assert server.verdict(deadline=60.0)["hung"].ruling == "unknown"
+        late = server.verdict(deadline=1e-9, deadline_tolerance=0.0)
+    assert late["hung"].ruling == "guilty"
+    assert not late.passed
+
+
+def test_a_verdict_of_a_running_server_tells_leaked_connections(http):
+    with FaultServer(healthy()) as server:
+        assert http.post(f"{server.url}/api/generate", json=ASK).status_code == 200
+        assert server.verdict()["leaked_connections"].ruling == "unknown"  # it may be the client's pool
+        http.close()
+        assert server.verdict(client_ended=True)["leaked_connections"].ruling == "innocent"
+
+
+def test_a_verdict_takes_what_the_client_reports(http):
+    reported = Outcome(outcome="answered", started_at_s=0.0, ended_at_s=60.0)
+    with FaultServer(certain("cut")) as server:
+        with suppress(httpx.RemoteProtocolError):
+            http.post(f"{server.url}/api/generate", json=ASK)
+        assert server.wait_for_requests(1)
+        assert server.verdict()["accepted_truncated"].ruling == "unknown"
+        assert server.verdict(outcomes=[reported])["accepted_truncated"].ruling == "guilty"
+
+
+def test_a_standard_that_does_not_exist_is_refused():
+    with pytest.raises(SettingsError, match="did you mean 'deadline'"):
+        FaultServer().verdict(deadlin=1.0)
+
+
+def test_requests_in_flight_when_it_is_set_back_count_as_new_and_keep_their_numbers(http):
+    with FaultServer(certain("timeout")) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(raw_question())
+            assert server._wait_for(lambda: server.state()["requests"]["in_flight"] == 1, 5)
+            server.reset()
+            assert server.state()["requests"]["total"] == 1
+        assert server.wait_for_requests(1)
+        server.weather(timeout_probability=0.0)
+        assert http.post(f"{server.url}/api/generate", json=ASK).status_code == 200
+        assert server.wait_for_requests(2)
+        assert [(request.request, request.ended_by) for request in server.requests] == [(0, "client"), (1, "server")]
 
 
 def test_paths_without_end_are_counted_together(http):

@@ -17,6 +17,8 @@ def test_the_fixture_is_a_healthy_server_until_told_otherwise(fault_server):
     assert ask(fault_server) == 503
     assert fault_server.wait_for_requests(2)
     assert [request.status for request in fault_server.requests] == [200, 503]
+    verdict = fault_server.verdict(deadline=60.0, client_ended=True)
+    assert verdict.passed, str(verdict)
 
 
 @pytest.mark.fault_server(rate_limit_probability=1.0, seed=7)

@@ -41,7 +41,7 @@ def test_a_query_is_passed_on_and_kept_nowhere():
     (listed,) = recorded("version")
     with ReplayServer([listed]) as real, FaultServer(upstream=real.url) as front:
         received = []
-        answer, real.answer = real.answer, lambda served: (received.append(served.query), answer(served))[1]
+        answer, real.answer = real.answer, lambda served: (received.append(served.request.query), answer(served))[1]
         httpx.get(f"{front.url}/api/version?limit=5&key=sk-1", trust_env=False)
         assert "sk-1" not in repr(front.recording())
     assert received == ["limit=5&key=sk-1"]
