@@ -12,11 +12,11 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmlab.backends.faults import FAULTS, FaultKind, Faults, refused, spoilt
-from llmlab.core.backend import AttemptFailure
+from llmlab.core.backend import AttemptFailure, Timeouts
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
-    from llmlab.core.backend import Answer, Outcome, Timeouts
+    from llmlab.core.backend import Answer, Outcome
     from llmlab.core.messages import LLMRequest
 
 
@@ -32,6 +32,12 @@ class Timing(NamedTuple):
     first_token: float
     end: float
     gap: float
+
+
+WHOLE = Timing(0.0, 1.0, 1.0)
+"""An answer of which only the shares matter."""
+NO_BOUNDS = Timeouts(connect=None, between_chunks=None)
+"""A client that waits for ever: what the server itself does is asked for."""
 
 
 def timing(first_token: float, end: float, tokens: int | None) -> Timing:

@@ -115,6 +115,6 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def token_count(value: object) -> int | None:
-    """Return a server's count of tokens; `None` where it is none."""
+def whole_number(value: object) -> int | None:
+    """Return what a server gives as a count or a size; `None` where it is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 from math import inf
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypedDict, Unpack
 
 from pydantic import Field, PrivateAttr, SkipValidation, WithJsonSchema, model_validator
 
 from llmlab.backends.distributions import Constant, Distribution, Lognormal
-from llmlab.backends.fault_effects import met, met_nothing, timing
+from llmlab.backends.fault_effects import Timing, met, met_nothing, timing
 from llmlab.backends.faults import (
     FAULT_SHORTHANDS,
     SPOILS_THE_ANSWER,
@@ -40,15 +40,15 @@ from llmlab.core.streams import StreamedAttempt, streaming
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from llmlab.backends.server_limits import Standing
-    from llmlab.backends.token_stream import Piece
     from llmlab.backends.visit import Visit
     from llmlab.core.backend import AttemptKey, AttemptStream, Outcome, Timeouts
     from llmlab.core.messages import LLMRequest
     from llmlab.core.streams import Steps
 
+_Drawn: TypeAlias = tuple[FaultKind | None, Answer | AttemptFailure | None, float]
 _SERVER = Purpose.SERVER  # 3.11 looks an enumeration's member up in Python each time, a module's name not
 _STOP = FinishReason.STOP
 _TIMEOUT = FaultKind.TIMEOUT
@@ -182,14 +182,14 @@ class MockServer:
         A server without a queue knows at once what will come of an attempt, and when.
         """
         loop = self._loop
-        outcome, after = self._coming(request, timeouts, key)
+        outcome, after = self._coming(request, timeouts, self._drawn(key))
         when = min(loop.time() + after, limit)
         told = loop.create_future()
         return told, None if when == inf else loop.call_at(when, _tell, told, outcome)
 
-    def _coming(self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> tuple[Outcome, float]:
+    def _coming(self, request: LLMRequest, timeouts: Timeouts, drawn: _Drawn) -> tuple[Outcome, float]:
         """Return what comes of an attempt, and after how many seconds."""
-        fault, entry, u_latency = self._drawn(key)
+        fault, entry, u_latency = drawn
         latency_at = self._latency  # a bound function is called quicker by a name of its own
         if entry is not None:
             return entry, (latency_at if isinstance(entry, Answer) else self._refusal_latency)(u_latency)
@@ -208,37 +208,36 @@ class MockServer:
 
     async def _steps(self, request: LLMRequest, timeouts: Timeouts, key: AttemptKey) -> Steps:
         began = self._loop.time()
-        outcome, after = self._coming(request, timeouts, key)
-        for piece in self._written(request, key, outcome, after):
-            await wait_until(self._loop, began + piece.after)
-            yield piece.text
+        drawn = self._drawn(key)
+        outcome, after = self._coming(request, timeouts, drawn)
+        fault, entry, _ = drawn
+        if not isinstance(entry, AttemptFailure) and (fault is None or fault in SPOILS_THE_ANSWER):
+            answer, when = self._whole(request, drawn)
+            for piece in coming(answer, when, outcome, after, fault=fault, faults=self.settings.faults):
+                await wait_until(self._loop, began + piece.after)
+                yield piece.text
         await wait_until(self._loop, began + after)
         yield outcome
-
-    def _written(self, request: LLMRequest, key: AttemptKey, outcome: Outcome, after: float) -> Iterable[Piece]:
-        """Return the pieces of text that come of an attempt until it ends so."""
-        fault, entry, u_latency = self._drawn(key)
-        if isinstance(entry, AttemptFailure) or (fault is not None and fault not in SPOILS_THE_ANSWER):
-            return ()
-        latency = self._latency(u_latency)
-        answer = self._answer(request, latency) if entry is None else entry
-        when = timing(latency * self._first_token_share, latency, answer.usage.output_tokens)
-        return coming(answer, when, outcome, after, fault=fault, faults=self.settings.faults)
 
     def visit(self, request: LLMRequest, key: AttemptKey, *, streamed: bool) -> Visit | Instead:
         """Return what the server does with a request, whatever its client's patience."""
         del streamed  # it costs nothing here
-        fault, entry, u_latency = self._drawn(key)
+        fault, entry, u_latency = drawn = self._drawn(key)
         if isinstance(entry, AttemptFailure):
             return Instead(entry, self._refusal_latency(u_latency))
         if fault is not None and fault not in SPOILS_THE_ANSWER:
             return instead(fault, self.settings.faults, self._refusal_latency(u_latency))
-        latency = self._latency(u_latency)
-        answer = self._answer(request, latency) if entry is None else entry
-        when = timing(latency * self._first_token_share, latency, answer.usage.output_tokens)
+        answer, when = self._whole(request, drawn)
         return ForeseenVisit(self._loop, answer, fault, when)
 
-    def _drawn(self, key: AttemptKey) -> tuple[FaultKind | None, Answer | AttemptFailure | None, float]:
+    def _whole(self, request: LLMRequest, drawn: _Drawn) -> tuple[Answer, Timing]:
+        """Return the answer that an attempt gets, but for a fault of it, and when it comes."""
+        _, entry, u_latency = drawn
+        latency = self._latency(u_latency)
+        answer = entry if isinstance(entry, Answer) else self._answer(request, latency)
+        return answer, timing(latency * self._first_token_share, latency, answer.usage.output_tokens)
+
+    def _drawn(self, key: AttemptKey) -> _Drawn:
         """Return the fault that is drawn for an attempt, what a script gives outright, and the draw for its latency."""
         call, number = key
         u_fault, u_latency = two_uniforms(self._seed, call, number, _SERVER)

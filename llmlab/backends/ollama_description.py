@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, NamedTuple
 
-from llmlab.backends.http_answers import ProtocolBreach, json_object
+from llmlab.backends.http_answers import ProtocolBreach, json_object, whole_number
 
 
 class InstalledModel(NamedTuple):
@@ -166,11 +166,11 @@ def read_installed(body: bytes) -> tuple[InstalledModel, ...]:
         found.append(
             InstalledModel(
                 name=entry["name"],
-                size_bytes=_whole(entry.get("size")),
+                size_bytes=whole_number(entry.get("size")),
                 family=_text(details.get("family")),
                 parameters=_text(details.get("parameter_size")),
                 quantisation=_text(details.get("quantization_level")),
-                context_length=_whole(details.get("context_length")),
+                context_length=whole_number(details.get("context_length")),
                 # Embedding models are listed too; servers before the `capabilities` do not say which they are.
                 writes_text=not isinstance(can, list) or "completion" in can,
             )
@@ -187,9 +187,9 @@ def read_loaded(body: bytes) -> tuple[LoadedModel, ...]:
     return tuple(
         LoadedModel(
             name=entry["name"],
-            context_length=_whole(entry.get("context_length")),
-            size_bytes=_whole(entry.get("size")),
-            vram_bytes=_whole(entry.get("size_vram")),
+            context_length=whole_number(entry.get("context_length")),
+            size_bytes=whole_number(entry.get("size")),
+            vram_bytes=whole_number(entry.get("size_vram")),
             expires_at=_moment(entry.get("expires_at")),
         )
         for entry in _entries(body, "/api/ps")
@@ -202,7 +202,7 @@ def read_slots(body: bytes) -> int | None:
     Raises:
         ProtocolBreach: the body is no JSON object.
     """
-    return _whole(json_object(body, "/props").get("total_slots"))
+    return whole_number(json_object(body, "/props").get("total_slots"))
 
 
 def tagged(name: str) -> str:
@@ -223,10 +223,6 @@ def _entries(body: bytes, path: str) -> list[dict[str, Any]]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value and value.isprintable() else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _moment(value: object) -> datetime | None:

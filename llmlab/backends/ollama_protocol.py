@@ -16,7 +16,7 @@ from llmlab.backends.http_answers import (
     ProtocolBreach,
     ReportedError,
     json_object,
-    token_count,
+    whole_number,
 )
 from llmlab.core.backend import Answer
 from llmlab.core.messages import Usage
@@ -128,7 +128,7 @@ class LineReader(AnswerReader):
         return Answer(
             text=self.text,
             model=named if isinstance(named, str) and named else model,
-            usage=Usage(token_count(last.get("prompt_eval_count")), token_count(last.get("eval_count"))),
+            usage=Usage(whole_number(last.get("prompt_eval_count")), whole_number(last.get("eval_count"))),
             finish_reason=FINISH_REASONS.get(str(last.get("done_reason")), FinishReason.OTHER),
             time_to_first_token=time_to_first_token,
         )

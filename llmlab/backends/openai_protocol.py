@@ -18,7 +18,7 @@ from llmlab.backends.http_answers import (
     ProtocolBreach,
     ReportedError,
     json_object,
-    token_count,
+    whole_number,
 )
 from llmlab.backends.sse import EventParser
 from llmlab.core.backend import Answer, AttemptFailure
@@ -90,7 +90,7 @@ class _ChatReader(AnswerReader):
         if isinstance(model, str) and model:
             self._model = model
         if isinstance(usage, dict):
-            self._usage = Usage(token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens")))
+            self._usage = Usage(whole_number(usage.get("prompt_tokens")), whole_number(usage.get("completion_tokens")))
         choices = value.get("choices") or ()  # none in the event with the token counts; some servers have null there
         if not isinstance(choices, list | tuple):
             raise self._breach('has "choices" that are not a list')

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from math import inf
 from typing import TYPE_CHECKING
 
-from llmlab.backends.fault_effects import Timing, breaks_at, met, no_first_byte, stalled, timing
+from llmlab.backends.fault_effects import WHOLE, Timing, breaks_at, met, no_first_byte, stalled, timing
 from llmlab.backends.faults import FAULTS, FaultKind, spoilt
 from llmlab.backends.token_stream import Piece, coming, pieces
 from llmlab.backends.waiting import wait_until
@@ -101,8 +101,5 @@ class ServedReader:
         if fault is FaultKind.SLOW_DRIP:
             dripped = coming(answer, when, outcome, end, fault=fault, faults=self._faults)
             return list(dripped)[1:]
-        whole = fault is None or FAULTS[fault].place == "text" or breaks_at(fault, _WHOLE) == _WHOLE.end
+        whole = fault is None or FAULTS[fault].place == "text" or breaks_at(fault, WHOLE) == WHOLE.end
         return [Piece(0.0, text) for text in self._left if text] if whole else ()
-
-
-_WHOLE = Timing(0.0, 1.0, 1.0)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from llmlab.backends.fault_effects import Timing, breaks_at, met_nothing
+from llmlab.backends.fault_effects import NO_BOUNDS, Timing, breaks_at, met_nothing
 from llmlab.backends.waiting import wait_until
-from llmlab.core.backend import Timeouts
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from llmlab.backends.faults import FaultKind, Faults
     from llmlab.core.backend import Answer, AttemptFailure
-
-_NO_BOUNDS = Timeouts(connect=None, between_chunks=None)
 
 
 class Instead(NamedTuple):
@@ -38,7 +35,7 @@ class Instead(NamedTuple):
 
 def instead(fault: FaultKind, faults: Faults, refusal_latency: float) -> Instead:
     """Return what a fault that keeps an answer from coming about brings instead."""
-    failure, wait = met_nothing(fault, _NO_BOUNDS, faults)
+    failure, wait = met_nothing(fault, NO_BOUNDS, faults)
     return Instead(failure, refusal_latency if wait is None else wait, fault)
 
 

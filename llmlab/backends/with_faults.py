@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PrivateAttr, SkipValidation, model_validator
 
-from llmlab.backends.fault_effects import Timing, breaks_at, met, met_nothing, timing
+from llmlab.backends.fault_effects import NO_BOUNDS, WHOLE, breaks_at, met, met_nothing, timing
 from llmlab.backends.faults import (
     FAULT_SHORTHANDS,
     FAULTS,
@@ -199,7 +199,7 @@ class FaultySession:
         first_token = took if answer.time_to_first_token is None else min(answer.time_to_first_token, took)
         when = timing(first_token, took, answer.usage.output_tokens)
         # The backend behind has kept the client's bounds already; only what is made slower here is held to them again.
-        bounds = timeouts if fault in _SLOWS else _NO_BOUNDS
+        bounds = timeouts if fault in _SLOWS else NO_BOUNDS
         return met(fault, request, answer, when, timeouts=bounds, faults=self.settings.faults)
 
     async def aclose(self) -> None:
@@ -215,7 +215,7 @@ def _let_through(fault: FaultKind | None, came: int) -> int:
         return 0
     if fault in _SLOWS:
         return min(came, 1)
-    return ceil(came * breaks_at(fault, _WHOLE))
+    return ceil(came * breaks_at(fault, WHOLE))
 
 
 def _held_back(
@@ -230,6 +230,4 @@ def _held_back(
     return [(first + (after - first) * faults.slow_drip_factor, text) for after, text in came[1:]]
 
 
-_WHOLE = Timing(0.0, 1.0, 1.0)
 _SLOWS = (FaultKind.STALL, FaultKind.SLOW_DRIP)
-_NO_BOUNDS = Timeouts(connect=None, between_chunks=None)
