@@ -11,10 +11,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from llmlab.core.settings import SettingsError
 
+_SAFE_SINCE = (1, 7, 3)
+"""The first nest-asyncio2 with which ipykernel 7 goes on after cells that were queued ("Run all"): 1.7.0 to 1.7.2 stop
+after the first `asyncio.run` among them."""
 _AWAIT = "await the coroutine instead, or run it in a thread of its own"
 
 
@@ -39,8 +43,8 @@ def enable_nested_asyncio() -> NestedAsyncio:
 
     Raises:
         SettingsError: no patch is safe here (another kernel than ipykernel, another loop than asyncio's, a coroutine
-            outside a notebook, nest-asyncio already at work on ipykernel 7), or nest-asyncio2 is not installed; the
-            message says which, and what to do.
+            outside a notebook, nest-asyncio already at work on ipykernel 7), or nest-asyncio2 is not installed or one
+            that hangs; the message says which, and what to do.
     """
     loop = asyncio._get_running_loop()
     kernel = _ipykernel()
@@ -83,8 +87,18 @@ def _applied(variant: str, kernel: str, loop: asyncio.AbstractEventLoop | None) 
     except ImportError:
         name = variant.replace("_", "-")
         raise SettingsError(f'{kernel} needs {name}, which is not installed: pip install "{name}"') from None
+    if variant == "nest_asyncio2" and _release(found := version("nest-asyncio2")) < _SAFE_SINCE:
+        wanted = ".".join(map(str, _SAFE_SINCE))
+        raise SettingsError(
+            f'nest-asyncio2 {found} hangs {kernel} on "Run all"; pip install "nest-asyncio2>={wanted}", then restart '
+            "the kernel"
+        )
     module.apply(loop)
     return NestedAsyncio(variant, f"the variant that is safe on {kernel}; until the kernel is restarted")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
 
 
 def _at_work() -> str | None:

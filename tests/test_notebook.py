@@ -37,21 +37,26 @@ class Kernel:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
-    def run(self, code, interrupt_at=None):
-        """Run a cell; press the interrupt button once it has written the text `interrupt_at`."""
+    def run(self, code, interrupt_at=None, after=()):
+        """Run a cell; press the interrupt button once it has written the text `interrupt_at`.
+
+        The cells `after` are sent before it, without waiting for them, as "Run all" does.
+        """
+        for earlier in after:
+            self.client.execute(earlier)
         cell, said = self.client.execute(code), ""
         while True:
             message = self.client.get_iopub_msg(timeout=PATIENCE)
             kind, content = message["msg_type"], message["content"]
+            if message["parent_header"].get("msg_id") != cell:
+                continue
             if kind == "stream":
                 said += content["text"]
             elif kind == "execute_result":
                 said += content["data"]["text/plain"]
             elif kind == "error":
                 said += f"{content['ename']}: {content['evalue']}"
-            elif (
-                kind == "status" and content["execution_state"] == "idle" and message["parent_header"]["msg_id"] == cell
-            ):
+            elif kind == "status" and content["execution_state"] == "idle":
                 return said
             if interrupt_at is not None and interrupt_at in said:
                 self.manager.interrupt_kernel()
@@ -153,6 +158,8 @@ def test_asyncio_run_works_in_a_cell_once_it_is_enabled_and_llmlab_goes_on_as_be
     assert kernel.run("enable_nested_asyncio()") == "patched by nest_asyncio2: it already was"
     assert kernel.run("asyncio.run(AsyncMockLLM(latency=0.01).generate('Hello')).ok") == "True"
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'and again'))") == "'and again'"
+    nested = "asyncio.run(asyncio.sleep(0.05))"
+    assert kernel.run("'the last of all'", after=[nested, "await asyncio.sleep(0.01)", nested]) == "'the last of all'"
     for code in (*PLAIN_CALLS.values(), *AWAITED.values()):
         assert kernel.run(code) == "True", code
     assert "KeyboardInterrupt" in kernel.run("llm.generate('long')", interrupt_at="asked")
@@ -193,6 +200,21 @@ class TestOutsideThisKernel:
         monkeypatch.setitem(sys.modules, variant, types.SimpleNamespace(apply=applied.append))
         assert enable_nested_asyncio().module == variant
         assert applied == [None]
+
+    @pytest.mark.parametrize(
+        ("found", "refused"), [("1.7.2", True), ("1.7.3", False), ("1.10.0", False), ("2.0", False)]
+    )
+    def test_a_release_that_stops_at_queued_cells_is_refused(self, monkeypatch, found, refused):
+        self.in_ipykernel(monkeypatch, "7.4.0")
+        applied = []
+        monkeypatch.setitem(sys.modules, "nest_asyncio2", types.SimpleNamespace(apply=applied.append))
+        monkeypatch.setattr("llmlab.notebook.version", lambda _: found)
+        if refused:
+            with pytest.raises(SettingsError, match=r'hangs ipykernel 7.4.0 on "Run all"; pip install .*>=1.7.3'):
+                enable_nested_asyncio()
+        else:
+            enable_nested_asyncio()
+        assert len(applied) == (not refused)
 
     def test_nest_asyncio_already_at_work_on_a_kernel_that_it_hangs_is_said(self, monkeypatch):
         self.in_ipykernel(monkeypatch, "7.4.0")
