@@ -1,5 +1,7 @@
 """What the README promises is true: its commands have the form that .ci/run executes, and its examples run.
 
+So do the examples of the book's pages.
+
 A Python block after `<!-- needs: ... -->` needs what a test machine does not have (Ollama, a cluster); it is compiled.
 """
 
@@ -37,7 +39,13 @@ def blocks(markdown: str) -> list[Block]:
     ]
 
 
-PYTHON_BLOCKS = [pytest.param(each, id=f"line {each.line}") for each in blocks(README) if each.language == "python"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "notebooks").rglob("*.md"))]
+PYTHON_BLOCKS = [
+    pytest.param(page, each, id=f"{page.relative_to(ROOT)} line {each.line}")
+    for page in PAGES
+    for each in blocks(page.read_text(encoding="utf-8"))
+    if each.language == "python"
+]
 
 
 def command(name: str) -> str:
@@ -50,6 +58,7 @@ def command(name: str) -> str:
     [
         ("run", ".venv/bin/llmlab sweep"),
         ("test", ".venv/bin/pytest -n logical --maxprocesses 4 --dist worksteal"),
+        ("book", ".venv/bin/sphinx-build -q -W --keep-going -j auto notebooks build/book"),
     ],
 )
 def test_a_command_is_one_line_that_needs_only_python_and_pip(name, ends_with):
@@ -60,10 +69,10 @@ def test_a_command_is_one_line_that_needs_only_python_and_pip(name, ends_with):
     assert steps[-1] == ends_with
 
 
-@pytest.mark.parametrize("block", PYTHON_BLOCKS)
-def test_a_python_example_runs(block, tmp_path, monkeypatch):
-    # Line numbers as in the README, so that a traceback points there.
-    code = compile("\n" * (block.line - 1) + block.code, str(ROOT / "README.md"), "exec", dont_inherit=True)
+@pytest.mark.parametrize(("page", "block"), PYTHON_BLOCKS)
+def test_a_python_example_runs(page, block, tmp_path, monkeypatch):
+    # Line numbers as in the page, so that a traceback points there.
+    code = compile("\n" * (block.line - 1) + block.code, str(page), "exec", dont_inherit=True)
     if not block.comment.startswith("needs: "):
         monkeypatch.chdir(tmp_path)  # an example may write files
         exec(code, {"__name__": "readme"})
