@@ -1,11 +1,16 @@
-"""The book's reference lists every public name of llmlab once. That all of it can be built, `.ci/run` shows."""
+"""What the book says of the package is true: its reference is complete, and its map is that of the source.
+
+That all of it can be built, `.ci/run` shows.
+"""
 
 import re
 from pathlib import Path
 
 import llmlab
 
-REFERENCE = Path(__file__).parents[2] / "notebooks" / "api"
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "notebooks" / "api"
+HOW_IT_WORKS = (ROOT / "notebooks" / "how_it_works.md").read_text(encoding="utf-8")
 
 
 def documented() -> list[str]:
@@ -21,3 +26,15 @@ def test_every_page_of_the_reference_is_in_its_table_of_contents():
     index = (REFERENCE / "index.md").read_text(encoding="utf-8")
     pages = {page.stem for page in REFERENCE.glob("*.md")} - {"index"}
     assert set(re.findall(r"^(\w+)$", index, re.MULTILINE)) == pages
+
+
+def test_the_map_of_how_it_works_is_that_of_the_package():
+    drawn = re.findall(r"^\| `(\w+)` \|", HOW_IT_WORKS, re.MULTILINE)
+    parts = re.findall(r"^ {4}(\w+)(?:/|\.py)\s", llmlab.__doc__ or "", re.MULTILINE)
+    assert drawn == parts
+
+
+def test_every_file_that_how_it_works_names_is_there():
+    named = set(re.findall(r"`((?:llmlab|tests)/[\w/.]+)`", HOW_IT_WORKS))
+    assert len(named) > 30
+    assert {name for name in named if not (ROOT / name).exists()} == set()
