@@ -5,6 +5,9 @@ That they run, and that their findings hold, is nbmake's work: pytest collects t
 
 import json
 import re
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +104,30 @@ def test_links_between_notebooks_lead_somewhere(name):
     text = "".join("".join(cell["source"]) for cell in cells(name, "markdown"))
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert [target for target in targets if "://" not in target and not (FOLDER / target).exists()] == []
+
+
+def test_the_projects_readme_gives_the_same_reading_order():
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    paragraph = readme.partition("The notebooks answer one question each")[2].partition("\n\n")[0]
+    assert re.findall(r"\]\(notebooks/([\w.]+)\)", paragraph) == [name for name, _, _ in LISTED]
+
+
+def test_each_notebook_ends_with_the_one_to_read_next():
+    order = [name for name, _, _ in LISTED]
+    text = {name: "\n".join(line for cell in cells(name, "markdown") for line in lines(cell)) for name in order}
+    following = {name: re.findall(r"^Next: \[.+\]\((.+)\)$", text[name], re.MULTILINE) for name in order}
+    assert following == {name: [after] for name, after in pairwise(order)} | {order[-1]: []}
+
+
+@pytest.mark.slow
+def test_a_finding_that_does_not_hold_fails_the_tests(tmp_path):
+    text = (FOLDER / "sweeps_that_resume.ipynb").read_text(encoding="utf-8")
+    assert text.count('"assert same_rows') == 1
+    (tmp_path / "broken.ipynb").write_text(text.replace('"assert same_rows', '"assert not same_rows'), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", "broken.ipynb"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
+    assert re.search(r"assert .*not.* same_rows", run.stdout), "and the cell is shown"
 
 
 def test_the_readme_lists_every_notebook_once():
