@@ -40,7 +40,6 @@ class Candidates(NamedTuple):
 
     Attributes:
         best: the service that surprises least.
-        by_slots: the least surprise for each number of slots tried, in nats an attempt.
         most_present: how many attempts were at the server at once, at the most.
         slots_told: whether fewer slots than that fit better for certain.
         slots_range: the numbers of slots that fit almost as well, from the least to the most.
@@ -49,7 +48,6 @@ class Candidates(NamedTuple):
     """
 
     best: Service
-    by_slots: dict[int, float]
     most_present: int
     slots_told: bool
     slots_range: tuple[int, int]
@@ -86,7 +84,7 @@ def fit_service(visits: Visits) -> Candidates | None:
     told = max(near) < most
     chosen = fits[best if told else most]
     slowed, ends = slowdown_range(visits, chosen)
-    return Candidates(chosen, surprises, most, told, (min(near), max(near)), slowed, ends)
+    return Candidates(chosen, most, told, (min(near), max(near)), slowed, ends)
 
 
 def refit(visits: Visits, candidates: Candidates, loads: Mapping[int, float]) -> Candidates:

@@ -21,13 +21,12 @@ _STEP = 2.0**-52
 
 
 class Purpose(IntEnum):
-    """What a draw is for; purposes do not share numbers."""
+    """What a draw is for; purposes do not share numbers, and keep theirs: they are part of what a seed means."""
 
     SERVER = 1
     BACKOFF = 2
     FAULT = 3
     WORKLOAD = 4
-    HEDGE = 5
     TEXT = 6
     THROTTLE = 7
 
