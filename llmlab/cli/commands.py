@@ -1,8 +1,8 @@
 """The command `llmlab`: its options, its help and its exit codes.
 
-Exit codes: 0 done, 1 it could not be finished (or a check of `verify` missed, or
-`judge` found a client guilty), 2 wrong options or settings, 130 interrupted (Ctrl-C), 141 the reader of the output went
-away (`| head`).
+Exit codes: 0 done, 1 it could not be finished (or a check of `verify` missed, `judge` found a client guilty, or
+`doctor` a problem), 2 wrong options or settings, 130 interrupted (Ctrl-C), 141 the reader of the output went away
+(`| head`).
 
 What the commands do stands in modules of their names, how they write in `console.py`. This module must stay light:
 `--help` answers before anything heavy is loaded, so each command imports its own work.
@@ -18,6 +18,7 @@ import typer
 
 from llmlab import __version__
 from llmlab.cli.calibrate_command import calibrate
+from llmlab.cli.doctor_command import doctor
 from llmlab.cli.judge_command import judge
 from llmlab.cli.options import at_least, probability
 from llmlab.cli.serve_command import SETTINGS as SERVE_SETTINGS
@@ -83,8 +84,8 @@ def llmlab(
 ) -> None:
     """Find out how an LLM client behaves when the model server misbehaves.
 
-    All but `serve` runs under virtual time: nothing is sent anywhere, and the
-    same seed gives the same output.
+    All but `serve` and `doctor` run under virtual time: nothing is sent anywhere,
+    and the same seed gives the same output.
 
     \b
     Examples:
@@ -96,6 +97,7 @@ def llmlab(
       llmlab report results           stored results as an HTML file
       llmlab calibrate events.jsonl   a simulated server like a real one
       llmlab verify --quick           the simulation against known theory
+      llmlab doctor                   is all there, and does it work here?
     """  # noqa: D301 - \b keeps typer from joining the lines that follow
     del version
     if context.invoked_subcommand is None:
@@ -323,4 +325,5 @@ def verify(
 
 app.command()(judge)
 app.command()(calibrate)
+app.command()(doctor)
 app.command(context_settings=SERVE_SETTINGS)(serve)

@@ -53,6 +53,7 @@ DISTRIBUTION = {"nest_asyncio": "nest-asyncio", "pydantic_core": "pydantic"}
 
 # What only these modules may import, although `pip install llmlab` does not bring it: nobody else loads them.
 OPTIONAL = {
+    "llmlab.cli.checkup.jupyter": {"jupyter_client", "jupyter_core"},
     "llmlab.experiments.tune": {"optuna"},
     "llmlab.server.pytest_plugin": {"pytest"},
     "llmlab.telemetry.observer": {"opentelemetry"},
