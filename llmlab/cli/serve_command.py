@@ -38,7 +38,7 @@ def serve(  # noqa: PLR0917 - typer takes options from parameters
       --timeout-probability 0.2   --overload-probability 0.1
       --stall-probability 0.05    --cut-probability 0.05
 
-    and so on for all faults in the table of the README. The same seed gives the
+    and so on for all faults in the guide's table. The same seed gives the
     same faults: by call and attempt for llmlab's clients, by order of arrival
     for others. A browser sees live counts at its address; the weather can be
     changed while it runs (PATCH /__llmlab__/weather). Ctrl-C ends it.

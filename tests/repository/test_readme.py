@@ -79,7 +79,8 @@ def test_a_python_example_runs(page, block, tmp_path, monkeypatch):
 
 
 def test_a_sweep_as_a_file_runs(tmp_path):
-    [text] = [each.code for each in blocks(README) if each.language == "toml"]
+    pages = (page.read_text(encoding="utf-8") for page in PAGES)
+    [text] = [each.code for page in pages for each in blocks(page) if each.language == "toml"]
     (tmp_path / "retries.toml").write_text(text)
     assert len(Sweep.load(tmp_path / "retries.toml").run(progress=False).summary()) == 12
 
@@ -88,9 +89,11 @@ def test_the_readme_has_an_example_that_runs():
     assert any(each.language == "python" and not each.comment for each in blocks(README))
 
 
-def test_every_link_to_a_file_leads_somewhere():
-    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in target]
-    assert [target for target in targets if target and not (ROOT / target).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    targets = [target.split("#")[0] for target in links if "://" not in target]
+    assert [target for target in targets if target and not (page.parent / target).exists()] == []
 
 
 def test_the_reader_of_blocks_knows_comment_language_and_line():

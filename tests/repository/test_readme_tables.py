@@ -1,4 +1,4 @@
-"""The tables of the README are those of the code: its defaults, its reasons and its columns cannot drift apart."""
+"""The tables of the guide are those of the code: its defaults, its reasons and its columns cannot drift apart."""
 
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from llmlab.telemetry import mapping_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = "\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "notebooks/guide").glob("*.md")))
 PICTURE = ROOT / "notebooks" / "pictures" / "failure_rate.png"
 
 
@@ -35,9 +36,9 @@ def defaults_table() -> str:
         pytest.param(mapping_table(), id="telemetry"),
     ],
 )
-def test_a_table_of_the_readme_is_the_one_of_the_code(table):
+def test_a_table_of_the_guide_is_the_one_of_the_code(table):
     assert table.count("\n") > 10
-    assert f"\n\n{table}\n\n" in README, f"put this into README.md:\n\n{table}"
+    assert f"\n\n{table}\n\n" in f"{GUIDE}\n", f"put this into notebooks/guide:\n\n{table}"
 
 
 def rows_of_the_defaults() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Behind the marker `third_party`: `pip install -e ".[test,trial]"`, Node.js 20 or newer with npm, and then
 `pytest -m third_party` (about three minutes; npm's packages are fetched into a temporary folder). The table in the
-README is what was seen on the day that it names, and what is expected here.
+guide is what was seen on the day that it names, and what is expected here.
 """
 
 import importlib.metadata
@@ -17,13 +17,13 @@ from tests.third_party.trials import PROGRAMS, WEATHERS, put_on_trial, python_pr
 
 pytestmark = [pytest.mark.third_party, pytest.mark.timeout(900)]
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "notebooks/guide/testing.md"
 CLIENTS = ("openai (Python)", "litellm (Python)", "ollama (Python)", "openai (JavaScript)", "ollama (JavaScript)")
 
 
 def documented():
-    """What the README's table says of each client, by weather."""
-    lines = README.read_text(encoding="utf-8").splitlines()
+    """What the guide's table says of each client, by weather."""
+    lines = GUIDE.read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| weather |"))
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[start:] if line.startswith("|")]
     heads, rows = rows[0], rows[2 : 2 + len(WEATHERS)]

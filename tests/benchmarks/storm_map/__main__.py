@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.storm_map`: the figures of the README's section on speed."""
+"""`python -m tests.benchmarks.storm_map`: the figures of the guide's page on speed."""
 
 from __future__ import annotations
 
