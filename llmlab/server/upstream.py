@@ -47,9 +47,14 @@ def checked(url: str, backend: MockBackend) -> str:
     Raises:
         SettingsError: it is no address, or the backend asks for what only a simulated server can do.
     """
-    address = httpx.URL(url)
-    if address.scheme not in {"http", "https"} or not address.host or address.userinfo:
-        raise SettingsError("upstream must be an address such as http://127.0.0.1:11434, without a name and password")
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise SettingsError("upstream must be an address such as http://127.0.0.1:11434") from None
+    whole = address.scheme in {"http", "https"} and address.host
+    if not whole or address.userinfo or address.query or address.fragment:  # it is shown, and in these may be a key
+        wanted = "without a name and password, and without a query"
+        raise SettingsError(f"upstream must be an address such as http://127.0.0.1:11434, {wanted}")
     if backend.server is not None or backend.script:
         raise SettingsError("a real server has slots and answers of its own; leave out server, profile and script")
     scheduled = {entry.kind for entry in backend.faults.schedule}
