@@ -43,6 +43,11 @@ def value_label(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
+def drawn(value: Any) -> str:
+    """Return `value_label` as matplotlib is to draw it: a "$" of a model's name is no formula, and a wrong one raises."""
+    return value_label(value).replace("$", r"\$")
+
+
 def percent(share: float) -> str:
     """Return a share as a percentage with as many digits as it deserves: `0.4%`, `12%`."""
     value = 100 * share

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from llmlab.analysis.slo import CRITERIA
 from llmlab.analysis.wording import counted
-from llmlab.plots.labels import parameter_name, percent_ticks, value_label
+from llmlab.plots.labels import drawn, parameter_name, percent_ticks
 from llmlab.plots.scales import latency_scale, wants_log
 from llmlab.plots.style import INK, VERMILLION, chart, legend, nothing_to_show, titled
 
@@ -188,7 +188,7 @@ def _label(ax: Axes, points: pd.DataFrame, column: Criterion) -> str:
             continue
         taken.append((x, y))
         ax.annotate(
-            ", ".join(value_label(row[name]) for name in names),
+            ", ".join(drawn(row[name]) for name in names),
             place,
             xytext=(9, 9),
             textcoords="offset points",

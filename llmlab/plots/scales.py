@@ -15,7 +15,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from llmlab.plots.labels import axis_label, parameter_name, value_label
+from llmlab.plots.labels import axis_label, drawn, parameter_name, value_label
 from llmlab.plots.style import MAX_SERIES, SeriesStyle, series_styles, width_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Scale(NamedTuple):
         step = -(-len(self.values) // max(int(inches / _INCHES_OF_A_TICK), 1))
         shown = range(0, len(self.values), step)
         axis.set_major_locator(FixedLocator([float(self.values[i]) if self.numeric else float(i) for i in shown]))
-        texts = [value_label(self.values[i]) for i in shown]
+        texts = [drawn(self.values[i]) for i in shown]
         axis.set_major_formatter(FixedFormatter(texts))
         if not self.numeric:
             set_limits = ax.set_xlim if which == "x" else ax.set_ylim
@@ -103,7 +103,7 @@ class Series(NamedTuple):
             chosen = np.linspace(0, len(values) - 1, most).round().astype(int) if ordered else range(most)
             note = f"{left_out} of {len(values)} values of {parameter_name(path)} are left out"
             values = [values[i] for i in chosen]
-        return cls(values, [value_label(value) for value in values], series_styles(len(values), ordered=ordered), note)
+        return cls(values, [drawn(value) for value in values], series_styles(len(values), ordered=ordered), note)
 
     def rows(self, table: pd.DataFrame, hue: str) -> list[pd.DataFrame]:
         """Return each series' rows of a table."""

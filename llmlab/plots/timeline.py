@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from llmlab.analysis.frames import parameter_columns
 from llmlab.analysis.wording import counted
 from llmlab.core.vocabulary import Fate
-from llmlab.plots.labels import parameter_name, value_label
+from llmlab.plots.labels import drawn, parameter_name
 from llmlab.plots.style import FAINT, INK, OUTCOMES, chart, legend, nothing_to_show, sideways, titled
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _first_run(attempts: pd.DataFrame, calls: pd.DataFrame | None) -> tuple[pd.D
     if count < 2:
         return attempts, calls, ""
     settings = {name: of_all_runs[name].iloc[0] for name in names}
-    said = ", ".join(f"{parameter_name(name)} {value_label(value)}" for name, value in settings.items())
+    said = ", ".join(f"{parameter_name(name)} {drawn(value)}" for name, value in settings.items())
     if calls is not None:
         calls = calls[_matches(calls, settings)]
     return attempts[_matches(attempts, settings)], calls, f"run 1 of {count} ({said})"

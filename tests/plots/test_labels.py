@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from llmlab.plots.labels import axis_label, duration, parameter_name, percent, plain_number, value_label
+from llmlab.plots.labels import axis_label, drawn, duration, parameter_name, percent, plain_number, value_label
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,11 @@ def test_durations_have_the_unit_that_suits_them(seconds, text):
 @pytest.mark.parametrize(("number", "text"), [(1.5, "1.50"), (12.34, "12.3"), (1234.5, "1,234")])
 def test_numbers_have_about_three_digits(number, text):
     assert plain_number(number) == text
+
+
+def test_a_dollar_is_drawn_as_a_dollar_and_begins_no_formula():
+    figure = Figure()
+    title = figure.text(0.5, 0.5, drawn("$\\frac{a$"))
+    figure.canvas.draw()  # a formula that is none would raise
+    plain = figure.text(0.5, 0.5, "$\\frac{a$", parse_math=False)
+    assert title.get_window_extent().width == plain.get_window_extent().width

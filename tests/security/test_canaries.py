@@ -117,7 +117,12 @@ def experimented(tmp_path_factory):
         advice = recommend(result, SLO(success_rate=0.5), settings=[retries])
         calibrated = calibrate(alone.layer("mock") if "mock" in alone.layers else base.run())
         values = [base, layered, layered.backend, sweep, result, stored, alone, advice, calibrated, reading(base)]
-        values += [counterfactual(base.run(), POLICY), export_policy(POLICY, "openai"), FaultServer(backend), *sweep.runs()]
+        values += [
+            counterfactual(base.run(), POLICY),
+            export_policy(POLICY, "openai"),
+            FaultServer(backend),
+            *sweep.runs(),
+        ]
         for value in values:
             witness.was_shown(value)
         for one in (result, stored, alone):
@@ -198,7 +203,9 @@ def test_the_password_of_a_proxy_and_that_of_a_users_own_client_are_shown_by_not
     own = httpx.AsyncClient(auth=("me", PASSWORD), trust_env=False)
     with witness.listening():
         for llm in (
-            LocalLLM(base_url="http://far.example.test", model="m", max_retries=0),  # over the proxy, which is not there
+            LocalLLM(
+                base_url="http://far.example.test", model="m", max_retries=0
+            ),  # over the proxy, which is not there
             LocalLLM(base_url=f"http://127.0.0.1:{port}", model="m", max_retries=0, http_client=own),
         ):
             result = llm.generate("Hello")
