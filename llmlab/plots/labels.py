@@ -44,7 +44,7 @@ def value_label(value: Any) -> str:
 
 
 def drawn(value: Any) -> str:
-    """Return `value_label` as matplotlib is to draw it: a "$" of a model's name is no formula, and a wrong one raises."""
+    """Return `value_label` as matplotlib is to draw it: a "$" in a name begins no formula, which might be wrong."""
     return value_label(value).replace("$", r"\$")
 
 
