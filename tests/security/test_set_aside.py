@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_SET_ASIDE = re.compile(r"# noqa: (?P<rules>[A-Z0-9, ]*\bS\d{3}[A-Z0-9, ]*)(?P<reason> - \S.*)?")
+_SET_ASIDE = re.compile(r"# noqa: (?P<rules>(?:[A-Z]+\d+, )*S\d{3}(?:, [A-Z]+\d+)*)(?P<reason> - \S.*)?")
 
 
 def test_a_security_rule_is_set_aside_in_a_line_that_says_why():
