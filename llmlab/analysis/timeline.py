@@ -43,6 +43,7 @@ def over_time(
 ) -> pd.DataFrame:
     """Return what happened in each bin of `step` seconds, from the first arrival to the last end.
 
+        result = experiment.run()
         over_time(result.calls, result.attempts, result.server)
 
     Columns: `OVER_TIME_COLUMNS`, one row a bin.

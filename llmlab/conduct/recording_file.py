@@ -36,7 +36,7 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator
 class RecordingWriter:
     """Writes a recording: each record is one line, written in one piece when it is called with it.
 
-        with RecordingWriter("conduct.jsonl", Header(seed=7)) as write:
+        with RecordingWriter("trial.jsonl", Header(seed=7)) as write:
             write(ConnectionOpened(connection=0, at_s=0.1))
 
     `digest` is the recording's own `BodyDigest`, under a random key.

@@ -1,6 +1,7 @@
 """A search for the settings that keep an SLO, where a grid over all of them would be too large.
 
-    tune(base, {"policy.retry.max_retries": [0, 1, 2, 3], "policy.attempt_timeout": LogRange(1, 60)}, slo=SLO(...))
+    grid = {"policy.retry.max_retries": [0, 1, 2, 3], "policy.attempt_timeout": LogRange(1, 60)}
+    tune(base, grid, slo=SLO(success_rate=0.99))
 
 Optuna's tree-structured Parzen estimator proposes each next point from those measured so far (J. Bergstra et al.,
 "Algorithms for hyper-parameter optimization", NeurIPS 2011); the simulator measures it. A quarter of the budget goes to
