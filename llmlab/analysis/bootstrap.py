@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
+from llmlab.analysis import quantiles
 from llmlab.analysis.clusters import cluster_sums
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def of_clusters(
     A smooth statistic (a mean) gets the bias-corrected and accelerated interval. A quantile gets the percentile
     interval: the jackknife, which the other needs, fails for it.
     """
+    from scipy import stats  # noqa: PLC0415 - late, as `quantiles.py` says
+
     if count == 0:
         return BootstrapInterval(math.nan, math.nan, math.nan, "no values")
     value = float(evaluate(np.ones((1, count)))[0])
@@ -130,8 +132,8 @@ def _expanded(confidence: float, count: int) -> float:
     Source: T. Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69 (2015), the
     expanded percentile interval.
     """
-    reach = math.sqrt(count / (count - 1)) * float(stats.t.isf((1 - confidence) / 2, count - 1))
-    return 1 - 2 * float(stats.norm.sf(reach))
+    reach = math.sqrt(count / (count - 1)) * float(quantiles.students_t((1 - confidence) / 2, count - 1))
+    return 1 - 2 * quantiles.normal_tail(reach)
 
 
 def evaluator(values: NDArray[np.float64], clusters: NDArray[np.int64], statistic: Statistic) -> OfClusters:

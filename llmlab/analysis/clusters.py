@@ -13,10 +13,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from llmlab.analysis.frames import parameter_columns
 from llmlab.analysis.groups import Groups
+from llmlab.analysis.quantiles import students_t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def effective_size(values: NDArray[Any], labels: NDArray[np.int64], confidence: 
     if between == 0.0:
         return float(n)
     tail = (1 - confidence) / 2
-    few = (stats.t.isf(tail, n - 1) / stats.t.isf(tail, count - 1)) ** 2
+    few = (students_t(tail, n - 1) / students_t(tail, count - 1)) ** 2
     return min(float(n), max(1.0, spread / between * few)) if math.isfinite(few) else float(n)
 
 

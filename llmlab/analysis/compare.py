@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from llmlab.analysis.bootstrap import ENOUGH_CLUSTERS, evaluator, of_clusters
 from llmlab.analysis.clusters import cluster_sums, clusters
@@ -174,6 +173,8 @@ def adjusted(p_values: ArrayLike, correction: Correction = "holm") -> NDArray[np
     if given.size == 0:
         return given
     if correction == "benjamini-hochberg":
+        from scipy import stats  # noqa: PLC0415 - late, as `quantiles.py` says
+
         return np.asarray(stats.false_discovery_control(given), dtype=np.float64)
     order = np.argsort(given, kind="stable")
     steps = np.minimum(1.0, np.maximum.accumulate(given[order] * np.arange(given.size, 0, -1)))
@@ -254,6 +255,8 @@ def _p_value(difference: NDArray[np.float64], labels: NDArray[np.int64]) -> floa
         return math.nan
     if np.ptp(means) == 0:
         return 1.0 if means[0] == 0 else 0.0
+    from scipy import stats  # noqa: PLC0415 - late, as `quantiles.py` says
+
     return float(stats.ttest_1samp(means, 0.0).pvalue)
 
 

@@ -10,9 +10,9 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from llmlab.analysis.clusters import cluster_sums, effective_size
+from llmlab.analysis.quantiles import students_t
 from llmlab.analysis.stats import clopper_pearson, percentile_ranks
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def mean_estimate(values: NDArray[Any], labels: NDArray[np.int64], confidence: f
     if count < 2:
         return Estimate(mean, math.nan, math.nan, n, 1.0)
     error = math.sqrt(count / (count - 1) * float(np.sum((sums - sizes * mean) ** 2))) / n
-    half = float(stats.t.isf((1 - confidence) / 2, count - 1)) * error
+    half = float(students_t((1 - confidence) / 2, count - 1)) * error
     return Estimate(mean, mean - half, mean + half, n, effective_size(values, labels, confidence))
 
 

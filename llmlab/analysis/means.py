@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from llmlab.analysis.clusters import clusters
 from llmlab.analysis.groups import Groups
+from llmlab.analysis.quantiles import students_t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,5 +41,5 @@ def means(calls: pd.DataFrame, column: str, by: By = None, *, confidence: float 
         number = np.bincount(group_of[there], minlength=len(groups))
         spread = np.bincount(group_of[there], weights=deviations**2, minlength=len(groups))
         error = np.sqrt(number / (number - 1) * spread) / counts
-        half = stats.t.isf((1 - confidence) / 2, number - 1) * error
+        half = students_t((1 - confidence) / 2, number - 1) * error
     return groups.frame({"calls": counts, "mean": mean, "mean_low": mean - half, "mean_high": mean + half})

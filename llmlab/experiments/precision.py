@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 from pydantic import AfterValidator, Field
-from scipy import stats
 
+from llmlab.analysis.quantiles import students_t
 from llmlab.analysis.stats import wilson
 from llmlab.analysis.summaries import SUMMARY_COLUMNS
 from llmlab.core.settings import Settings, nearest
@@ -80,7 +80,7 @@ def half_width(values: Sequence[Measured], precision: Precision) -> float:
     """Return half the width of the metric's confidence interval; NaN where a run has no value."""
     sample = np.array([one.value for one in values])
     count = len(sample)
-    quantile = float(stats.t.ppf((1 + precision.confidence) / 2, count - 1))
+    quantile = float(students_t((1 - precision.confidence) / 2, count - 1))
     half = quantile * float(sample.std(ddof=1)) / math.sqrt(count)
     if not precision.metric.endswith("_rate") or math.isnan(half):
         return half

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.lines import Line2D
-from scipy import stats
 
 from llmlab.analysis.metrics import over_mask
 from llmlab.analysis.stats import percentile_intervals
@@ -202,6 +201,8 @@ def _draw_curve(ax: Axes, sample: _Sample, over: Over, look: tuple[str, Any], sp
 
 def _largest_gap(first: _Sample, second: _Sample) -> tuple[float, float]:
     """Return where the two distribution functions are furthest apart, and by how much."""
+    from scipy import stats  # noqa: PLC0415 - late, as `quantiles.py` says
+
     with np.errstate(divide="ignore"):  # of the p-value, for a call or two; it is not used
         found = stats.ks_2samp(first.ordered, second.ordered, method="asymp")
     return float(found.statistic_location), float(found.statistic)
