@@ -1,6 +1,6 @@
 """Quantiles of the distributions behind the intervals, by `scipy.special`.
 
-`scipy.stats` has the same ones, and takes most of a second to load: as long as a whole small sweep. So what every summary
+`scipy.stats` has the same ones, and takes most of a second to load: as long as a small sweep. So what every summary
 and chart needs stands here, and a test holds it equal to `scipy.stats`. What is rarely needed (a bootstrap, a test of
 two samples) loads `scipy.stats` where it is used.
 """
