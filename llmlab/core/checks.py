@@ -7,6 +7,7 @@ Messages name what is wrong and never quote the model's text.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -77,9 +78,14 @@ _QUOTES_NOTHING = frozenset(get_args(ErrorType)) - _MAY_QUOTE
 
 def _path(location: Iterable[int | str], wanted: dict[str, Any] | type[BaseModel]) -> str:
     """Say where, in the names of the wanted format; a name that only the text has is a `*`."""
-    schema = wanted.model_json_schema() if isinstance(wanted, type) else wanted
-    known = set(_names(schema))
+    known = _names_of(wanted) if isinstance(wanted, type) else frozenset(_names(wanted))
     return ".".join(str(part) if isinstance(part, int) or part in known else "*" for part in location) or "the whole"
+
+
+@lru_cache(maxsize=64)
+def _names_of(model: type[BaseModel]) -> frozenset[str]:
+    """Return the names in a model's schema; to make the schema takes longer than a whole simulated attempt."""
+    return frozenset(_names(model.model_json_schema()))
 
 
 def _names(schema: Any) -> Iterator[str]:
