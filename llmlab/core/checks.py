@@ -7,13 +7,13 @@ Messages name what is wrong and never quote the model's text.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core.core_schema import ErrorType
 
 from llmlab.core.backend import Answer, AttemptFailure
+from llmlab.core.messages import schema_of
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
 if TYPE_CHECKING:
@@ -78,14 +78,8 @@ _QUOTES_NOTHING = frozenset(get_args(ErrorType)) - _MAY_QUOTE
 
 def _path(location: Iterable[int | str], wanted: dict[str, Any] | type[BaseModel]) -> str:
     """Say where, in the names of the wanted format; a name that only the text has is a `*`."""
-    known = _names_of(wanted) if isinstance(wanted, type) else frozenset(_names(wanted))
+    known = frozenset(_names(schema_of(wanted) if isinstance(wanted, type) else wanted))
     return ".".join(str(part) if isinstance(part, int) or part in known else "*" for part in location) or "the whole"
-
-
-@lru_cache(maxsize=64)
-def _names_of(model: type[BaseModel]) -> frozenset[str]:
-    """Return the names in a model's schema; to make the schema takes longer than a whole simulated attempt."""
-    return frozenset(_names(model.model_json_schema()))
 
 
 def _names(schema: Any) -> Iterator[str]:

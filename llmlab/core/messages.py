@@ -7,7 +7,9 @@ turns it into one for those who want it. Results do not hold the request, and no
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -132,9 +134,7 @@ class LLMRequest(Settings):
     def json_schema(self) -> Literal["json"] | dict[str, Any] | None:
         """Return the response format as a server takes it: `"json"`, a JSON schema, or `None`."""
         wanted = self.response_format
-        if isinstance(wanted, type):
-            return wanted.model_json_schema()
-        return wanted
+        return deepcopy(schema_of(wanted)) if isinstance(wanted, type) else wanted
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         given = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
@@ -285,6 +285,12 @@ def _as_html(title: str, rows: dict[str, str]) -> str:
         for name, value in rows.items()
     )
     return f"<table><caption style='text-align:left'><b>{escape(title)}</b></caption>{cells}</table>"
+
+
+@lru_cache(maxsize=64)
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a model's JSON schema, which is not to be changed: to make it takes longer than a simulated attempt."""
+    return model.model_json_schema()
 
 
 def to_request(given: LLMRequest | str) -> LLMRequest:

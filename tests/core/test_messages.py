@@ -130,7 +130,9 @@ class Pet(BaseModel):
 
 
 def test_the_response_format_is_a_schema_for_the_server():
-    assert LLMRequest(prompt="a", response_format=Pet).json_schema() == Pet.model_json_schema()
+    request = LLMRequest(prompt="a", response_format=Pet)
+    request.json_schema().clear()  # the caller's own, to change as it likes
+    assert request.json_schema() == Pet.model_json_schema()
     assert LLMRequest(prompt="a", response_format="json").json_schema() == "json"
     assert LLMRequest(prompt="a").json_schema() is None
 
