@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from llmlab import plots
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.ipynb"))}
 LISTED = re.findall(r"^\d+\. \[([\w.]+)\]\(([\w.]+)\): (.+?)$", (FOLDER / "README.md").read_text("utf-8"), re.MULTILINE)
@@ -104,6 +106,12 @@ def test_links_between_notebooks_lead_somewhere(name):
     text = "".join("".join(cell["source"]) for cell in cells(name, "markdown"))
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert [target for target in targets if "://" not in target and not (FOLDER / target).exists()] == []
+
+
+def test_the_chart_gallery_shows_every_chart():
+    code = "\n".join(line for cell in cells("chart_gallery.ipynb", "code") for line in lines(cell))
+    charts = {name for name in plots.__all__ if callable(getattr(plots, name)) and name.islower()}
+    assert {name for name in charts if f"plots.{name}(" not in code} == set()
 
 
 def test_the_projects_readme_gives_the_same_reading_order():
