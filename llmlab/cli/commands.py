@@ -20,6 +20,7 @@ from llmlab import __version__
 from llmlab.cli.calibrate_command import calibrate
 from llmlab.cli.doctor_command import doctor
 from llmlab.cli.judge_command import judge
+from llmlab.cli.jupyter_commands import dashboard, lab
 from llmlab.cli.options import at_least, probability
 from llmlab.cli.serve_command import SETTINGS as SERVE_SETTINGS
 from llmlab.cli.serve_command import serve
@@ -98,6 +99,8 @@ def llmlab(
       llmlab calibrate events.jsonl   a simulated server like a real one
       llmlab verify --quick           the simulation against known theory
       llmlab doctor                   is all there, and does it work here?
+      llmlab lab                      the notebooks, in JupyterLab
+      llmlab dashboard                controls and charts, as a page
     """  # noqa: D301 - \b keeps typer from joining the lines that follow
     del version
     if context.invoked_subcommand is None:
@@ -326,4 +329,6 @@ def verify(
 app.command()(judge)
 app.command()(calibrate)
 app.command()(doctor)
+app.command()(lab)
+app.command()(dashboard)
 app.command(context_settings=SERVE_SETTINGS)(serve)
