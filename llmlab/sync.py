@@ -215,6 +215,19 @@ class Client:
         """The limits, for sharing with another client."""
         return self._client.state
 
+    @property
+    def layer(self) -> str:
+        """The client's name in events."""
+        return self._client.layer
+
+    def add_observer(self, observer: Observer) -> None:
+        """Hand events to this observer too, from now on; see `AsyncClient.add_observer`."""
+        self._client.add_observer(observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Hand no more events to this observer; see `AsyncClient.remove_observer`."""
+        self._client.remove_observer(observer)
+
     def _runner(self) -> _Runner:
         return self._own_runner if self._own_runner is not None else LoopThread.shared()
 

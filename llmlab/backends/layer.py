@@ -53,7 +53,7 @@ class Layer(Settings):
 
     _states: PerLoop[ClientState] = PrivateAttr(default_factory=PerLoop)
     _sessions: PerLoop[InnerClient] = PrivateAttr(default_factory=PerLoop)
-    _observers: tuple[Observer, ...] = PrivateAttr(default=())
+    _observers: Sequence[Observer] | None = PrivateAttr(default=None)
     _above: tuple[str, ...] = PrivateAttr(default=())
 
     if not TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Layer(Settings):
     def observed_by(self, observers: Sequence[Observer], above: Sequence[str]) -> Layer:
         """Return this layer, limits shared, with its events handed to these observers."""
         layer = self.model_copy(update={"name": unlike(self.name, above)})
-        layer._sessions, layer._observers, layer._above = PerLoop(), tuple(observers), tuple(above)
+        layer._sessions, layer._observers, layer._above = PerLoop(), observers, tuple(above)
         return layer
 
     def session(self) -> InnerClient:
@@ -103,7 +103,7 @@ class Layer(Settings):
     def _client(self, loop: asyncio.AbstractEventLoop) -> AsyncClient:
         state = self._states.get(loop) or self._states.put(loop, ClientState(self.policy))
         client = AsyncClient(self.backend, self.policy, seed=self.seed, state=state, layer=self.name)
-        return client.observed_by(self._observers, self._above) if self._observers else client
+        return client if self._observers is None else client.observed_by(self._observers, self._above)
 
     async def attempt(self, request: LLMRequest, *, timeouts: Timeouts, key: AttemptKey) -> Outcome:
         """Make one call; its result is the outcome of the attempt outside."""

@@ -196,7 +196,8 @@ class LayeredBackend(Protocol):
         """Return this backend with its layers' events handed to these observers too; limits stay shared with it.
 
         Args:
-            observers: those of the client outside, which see everything below it.
+            observers: those of the client outside, which see everything below it. The sequence always holds those of
+                now: hand it on, or read it at each event; a copy of it would miss who comes later.
             above: the names of the layers outside; a layer of such a name gets a number, so that events can be told
                 apart.
         """

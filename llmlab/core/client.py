@@ -105,6 +105,26 @@ class AsyncClient:
         """The simulated server's own view, where the backend behind has one; else `None`. Needs a running loop."""
         return getattr(self.flow().backend, "view", None)
 
+    def add_observer(self, observer: Observer) -> None:
+        """Hand events to this observer too, from now on; from any thread, also while calls are in flight.
+
+        Of a call in flight it gets the attempts that end from now on, and the call's end. It sees the layers inside
+        this client as well.
+
+        Raises:
+            TypeError: it lacks `on_attempt` or `on_call`.
+            ValueError: it observes this client already.
+        """
+        self._emitter.add(observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Hand no more events to this observer; one that another thread is handing over just now may still arrive.
+
+        Raises:
+            ValueError: it was neither given to this client nor added.
+        """
+        self._emitter.remove(observer)
+
     def flow(self) -> Flow:
         """Return the flow of calls on the running event loop.
 
@@ -118,13 +138,13 @@ class AsyncClient:
         for flow in (self._flow, self._streams):
             if flow is not None:
                 flow.close()
-        backend, observers = self.backend, self._emitter.observers
-        if observers and isinstance(backend, LayeredBackend):
-            backend = backend.observed_by(observers, (*self._above, self.layer))
+        backend, emitter = self.backend, self._emitter
+        if isinstance(backend, LayeredBackend):  # also where nobody watches yet: somebody may come
+            backend = backend.observed_by(emitter, (*self._above, self.layer))
         guard = self.state.guard
         hedges = guard is not None and guard.hedge_delay is not None
         self._streams = None
-        self._flow = self._at_work(Flow, loop, session_of(backend), RaceEmitter(observers) if hedges else self._emitter)
+        self._flow = self._at_work(Flow, loop, session_of(backend), RaceEmitter(of=[emitter]) if hedges else emitter)
         return self._flow
 
     def _stream_flow(self) -> StreamFlow:
@@ -235,8 +255,7 @@ class AsyncClient:
     def observed_by(self, observers: Sequence[Observer], above: Sequence[str]) -> Self:
         """Return this client, limits shared, as a layer of the client outside whose observers these are."""
         layer = copy.copy(self)
-        own = self._emitter.observers
-        layer._emitter = Emitter([*own, *(one for one in observers if all(one is not other for other in own))])
+        layer._emitter = Emitter(of=[self._emitter, observers])
         layer._above, layer._flow, layer._streams, layer._inner = tuple(above), None, None, None
         layer.layer = unlike(self.layer, above)
         return layer

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Sequence
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from llmlab.core.event_log import EventLog
 from llmlab.core.events import NAN
@@ -21,24 +24,95 @@ if TYPE_CHECKING:
 logger = logging.getLogger("llmlab")
 
 
-class Emitter:
-    """The observers of a client. One that raises is reported once, on the logger `llmlab`, and gets later events."""
+class Watched(Protocol):
+    """What a flow offers here: what it hands its attempts and its calls to, `None` where nobody watches."""
 
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+    tell: Callable[[AttemptEvent], None] | None
+    tell_call: Callable[[CallEvent], None] | None
+
+
+_CHANGE = threading.RLock()
+"""Held while observers come or go, anywhere: that is rare, and reaches through the layers of a client."""
+
+
+class Emitter(Sequence["Observer"]):
+    """The observers of a client. One that raises is reported once, on the logger `llmlab`, and gets later events.
+
+    Observers may come and go while calls are in flight, from any thread. As a sequence it always holds those of now, so
+    that an emitter made of others' (`of`) follows them: thus the layers inside a client learn of its observers.
+
+    Invariant: what a flow hands its events to is replaced, never changed, so that the hot path asks nothing.
+    """
+
+    def __init__(self, observers: Iterable[Observer] = (), *, of: Iterable[Sequence[Observer]] = ()) -> None:
         if callable(getattr(observers, "on_attempt", None)):
             raise TypeError(f"observers must be a list of observers, got one: write observers=[{observers!r}]")
-        self.observers = tuple(observers)
-        for observer in self.observers:
-            for method in ("on_attempt", "on_call"):
-                if not callable(getattr(observer, method, None)):
-                    raise TypeError(
-                        f"an observer needs the methods on_attempt and on_call; {observer!r} has no {method}"
-                    )
-        self._attempt = [(observer.on_attempt, observer) for observer in self.observers]
-        self._call = [(observer.on_call, observer) for observer in self.observers]
+        self._own = tuple(observers)
+        for observer in self._own:
+            _check(observer)
+        self._sources = tuple(of)
+        self._flows: WeakSet[Watched] = WeakSet()
+        self._followers: WeakSet[Emitter] = WeakSet()
         self._reported: set[int] = set()
+        with _CHANGE:
+            for source in self._sources:
+                if isinstance(source, Emitter):
+                    source._followers.add(self)
+            self._gather()
 
-    def receivers(self) -> tuple[Callable[[AttemptEvent], None], Callable[[CallEvent], None]] | tuple[None, None]:
+    def __len__(self) -> int:
+        return len(self.observers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.observers[place]
+
+    def add(self, observer: Observer) -> None:
+        """Hand events to this observer too, from now on.
+
+        Raises:
+            TypeError: it lacks a method of an observer.
+            ValueError: it gets them already.
+        """
+        _check(observer)
+        with _CHANGE:
+            if any(one is observer for one in self.observers):
+                raise ValueError(f"{observer!r} observes this client already, and would get every event twice")
+            self._own = (*self._own, observer)
+            self._gather()
+
+    def remove(self, observer: Observer) -> None:
+        """Hand no more events to this observer.
+
+        Raises:
+            ValueError: it was not given to this client.
+        """
+        with _CHANGE:
+            if all(one is not observer for one in self._own):
+                raise ValueError(f"{observer!r} does not observe this client; it has {len(self._own)} observers")
+            self._own = tuple(one for one in self._own if one is not observer)
+            self._gather()
+
+    def watch(self, flow: Watched) -> None:
+        """Let a flow hand its events to the observers, whoever they are at the time."""
+        with _CHANGE:
+            self._flows.add(flow)
+            flow.tell, flow.tell_call = self._receivers()
+
+    def _gather(self) -> None:
+        found = list(self._own)
+        for source in self._sources:
+            have = {id(one) for one in found}
+            found += [one for one in source if id(one) not in have]
+        self.observers = tuple(found)
+        self._attempt = [(observer.on_attempt, observer) for observer in found]
+        self._call = [(observer.on_call, observer) for observer in found]
+        self._reported &= {id(observer) for observer in found}
+        for flow in self._flows:
+            flow.tell, flow.tell_call = self._receivers()
+        for follower in self._followers:
+            follower._gather()
+
+    def _receivers(self) -> tuple[Callable[[AttemptEvent], None], Callable[[CallEvent], None]] | tuple[None, None]:
         """Return what a flow hands its attempts and its calls to; nothing where nobody watches.
 
         An `EventLog` alone receives them itself: it raises nothing, and an experiment has no other.
@@ -78,9 +152,14 @@ class RaceEmitter(Emitter):
     Invariant: at most one event of a call is kept, the last to have failed, and none longer than its race.
     """
 
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        super().__init__(observers)
+    def __init__(self, observers: Iterable[Observer] = (), *, of: Iterable[Sequence[Observer]] = ()) -> None:
         self._kept: dict[int, AttemptEvent] = {}
+        super().__init__(observers, of=of)
+
+    def _gather(self) -> None:
+        super()._gather()
+        if not self.observers:
+            self._kept.clear()  # nobody would ask for them any more
 
     def attempt(self, event: AttemptEvent) -> None:
         """Hand an attempt to every observer, or keep it if it failed."""
@@ -101,3 +180,9 @@ class RaceEmitter(Emitter):
         """Hand a call to every observer, after its attempts."""
         self.release(event.call)
         super().call(event)
+
+
+def _check(observer: Observer) -> None:
+    for method in ("on_attempt", "on_call"):
+        if not callable(getattr(observer, method, None)):
+            raise TypeError(f"an observer needs the methods on_attempt and on_call; {observer!r} has no {method}")

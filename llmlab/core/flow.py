@@ -83,9 +83,9 @@ class Flow:
         self._guard = guard = state.guard
         self._guarded = None if guard is None else GuardedAttempts(self, guard, emitter)
         self._leave = None if state.slots is None else state.slots.give
-        self._tell: Callable[[AttemptEvent], None] | None
-        self._tell_call: Callable[[CallEvent], None] | None
-        self._tell, self._tell_call = emitter.receivers()
+        self.tell: Callable[[AttemptEvent], None] | None
+        self.tell_call: Callable[[CallEvent], None] | None
+        emitter.watch(self)
         self.seed = seed
         self._layer = layer
         self._accepted: LLMRequest | None = None
@@ -221,7 +221,7 @@ class Flow:
                 ledger.last, ledger.backoff_source = failure, None
             elif not ledger.racing:
                 wait = self.what_next(ledger, failure)
-            tell = self._tell
+            tell = self.tell
             if tell is not None:
                 tell(ledger.attempt_event(self._layer, self._backend_name, outcome, failure, wait))
         return wait
@@ -299,7 +299,7 @@ class Flow:
     # ---- records
 
     def _record_call(self, ledger: Ledger) -> Ledger:
-        tell = self._tell_call
+        tell = self.tell_call
         if tell is not None:
             tell(ledger.call_event(self._layer))
         return ledger

@@ -83,10 +83,10 @@ def test_an_observer_of_several_layers_gets_each_event_once():
     assert [call.layer for call in inner_only.calls] == ["inner"]
 
 
-def test_a_client_outside_that_nobody_observes_leaves_the_client_inside_as_it_is():
+def test_a_client_inside_keeps_its_own_observers_whether_or_not_the_one_outside_has_any():
     log = EventLog()
     ask(AsyncClient(MockBackend(), observers=[log], seed=0))
-    assert [call.layer for call in log.calls] == ["client"]
+    assert [call.layer for call in log.calls] == ["client-2"]
 
 
 def test_a_layer_inside_is_closed_with_the_client_outside():
