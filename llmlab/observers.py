@@ -5,6 +5,7 @@ Neither holds prompts or outputs, since events do not.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -13,15 +14,19 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlab.core.events import AttemptEvent, CallEvent
+from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, CallEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
-    from llmlab.core.events import Observer  # noqa: F401 - what both classes are
+    from llmlab.core.events import Column, Observer  # noqa: F401 - what both classes are
 
 logger = logging.getLogger("llmlab")
+
+MAX_LINE_BYTES = 1024 * 1024
+"""The longest line of events that is read."""
+_MOST_NAMES = 10_000
 
 
 class JsonLinesObserver:
@@ -100,26 +105,68 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[AttemptEvent | Cal
     """Read back what a `JsonLinesObserver` wrote, in order; a line torn by a crash is passed over.
 
     Raises:
-        ValueError: a whole line is no event; the message names file and line.
+        ValueError: a whole line is no event, or a line is longer than any event; the message names file and line.
     """
-    kinds: dict[str, type[AttemptEvent | CallEvent]] = {"attempt": AttemptEvent, "call": CallEvent}
-    with Path(path).open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+    names: set[str | None] = set()
+    with Path(path).open("rb") as file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
+            where = f"{path}, line {number}"
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError(f"{where}: is longer than {MAX_LINE_BYTES:,} bytes; no event is")
             try:
                 fields = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # torn
-            kind = kinds.get(fields.pop("event", "")) if isinstance(fields, dict) else None
-            if kind is None or set(fields) != set(kind._fields):
-                raise ValueError(f"{path}, line {number}: no event of llmlab")
-            yield kind(**{name: _number_again(name, value) for name, value in fields.items()})
+            event = _event(fields, where)
+            names.add(event.layer)
+            if isinstance(event, AttemptEvent):
+                names.add(event.backend)
+            if len(names) > _MOST_NAMES:
+                raise ValueError(f"{where}: more than {_MOST_NAMES:,} names of layers and backends, which nobody has")
+            yield event
 
 
+def _event(fields: Any, where: str) -> AttemptEvent | CallEvent:
+    """Return the event that a line holds.
+
+    Raises:
+        ValueError: it holds none; what is in it may come from anywhere.
+    """
+    named = fields.pop("event", None) if isinstance(fields, dict) else None
+    kind, columns = _KINDS.get(named, (None, ())) if isinstance(named, str) else (None, ())
+    if kind is None or set(fields) != set(kind._fields):
+        raise ValueError(f"{where}: no event of llmlab")
+    for column in columns:
+        value = fields[column.name]
+        if value is None and column.name in _MAY_BE_NAN:
+            fields[column.name] = math.nan
+        elif not _fits(value, column):
+            wanted = f"one of {', '.join(column.words)}" if column.words else _WANTED[column.kind]
+            raise ValueError(f"{where}: no event of llmlab: {column.name} must be {wanted}")
+    return kind(**fields)
+
+
+_KINDS: dict[str, tuple[type[AttemptEvent | CallEvent], tuple[Column, ...]]] = {
+    "attempt": (AttemptEvent, ATTEMPT_COLUMNS),
+    "call": (CallEvent, CALL_COLUMNS),
+}
 _MAY_BE_NAN = frozenset({"time_to_first_token_s", "retry_after_s", "input_tokens", "output_tokens", "backoff_s"})
+_WANTED = {"float": "a finite number", "int": "a whole number of 64 bits", "bool": "true or false", "word": "a text"}
 
 
-def _number_again(name: str, value: Any) -> Any:
-    return math.nan if value is None and name in _MAY_BE_NAN else value
+def _fits(value: Any, column: Column) -> bool:
+    if column.kind == "word":
+        return value is None or (isinstance(value, str) and (not column.words or value in column.words))
+    if column.kind == "bool":
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if column.kind == "int":
+        return isinstance(value, int) and -(2**63) <= value < 2**63
+    return abs(value) < 1e300  # also of a whole number, which may have thousands of digits
 
 
 class LoggingObserver:

@@ -104,7 +104,7 @@ class Empirical(Settings):
 
 def _constant(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Constant(value=float(value))
+        return Constant(value=value)
     if isinstance(value, dict | Settings):
         return value
     kinds = "Constant, Uniform, Exponential, Lognormal or Empirical"

@@ -12,13 +12,19 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from llmlab.core.vocabulary import FinishReason
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmlab.core.backend import Outcome
 
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes. The longest honest line is Ollama's last one, which holds a number of up to seven digits for every token."""
 LONGEST_ANSWER = 64 * 1024 * 1024
 """Characters of text in one answer."""
+_PIECES_KEPT = 1024
+"""Pieces of text that are kept apart: a piece of one character takes as much memory as one of twenty."""
 
 
 class ProtocolBreach(Exception):
@@ -42,19 +48,20 @@ class AnswerReader(ABC):
         is_complete: whether the answer has ended. What follows is not read.
     """
 
-    __slots__ = ("_length", "_text", "has_token", "is_complete", "pieces")
+    __slots__ = ("_length", "_text", "_whole", "has_token", "is_complete", "pieces")
 
     def __init__(self) -> None:
         self.pieces: deque[str] = deque()
         self.has_token = False
         self.is_complete = False
+        self._whole: list[str] = []
         self._text: list[str] = []
         self._length = 0
 
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(self._text)
+        return "".join(self._whole) + "".join(self._text)
 
     @abstractmethod
     def feed(self, data: bytes) -> None:
@@ -90,6 +97,9 @@ class AnswerReader(ABC):
         if self._length > LONGEST_ANSWER:
             raise ProtocolBreach(f"the answer is longer than {LONGEST_ANSWER} characters")
         self.has_token = True
+        if len(self._text) >= _PIECES_KEPT:
+            self._whole.append("".join(self._text))
+            self._text.clear()
         self._text.append(piece)
         self.pieces.append(piece)
 
@@ -116,5 +126,10 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 def whole_number(value: object) -> int | None:
-    """Return what a server gives as a count or a size; `None` where it is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """Return what a server gives as a count or a size; `None` where it is none, or more than a float can count."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def finish_reason_of(value: object, words: Mapping[str, FinishReason]) -> FinishReason:
+    """Return why a model stopped, of a server's words for it; anything else is `other`."""
+    return words.get(value, FinishReason.OTHER) if isinstance(value, str) else FinishReason.OTHER

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+import httpx
+
 from llmlab.core.settings import SettingsError
 
 # As in Ollama: who writes a scheme means the scheme's own port.
@@ -42,7 +44,7 @@ def parse_host(text: str, *, setting: str, port: int) -> str:
     scheme, separator, rest = cleaned.partition("://")
     written = scheme.lower() if separator else "http"
     if written not in _SCHEME_PORTS:
-        raise _refused(setting, text, f"the scheme '{scheme}' is not http or https")
+        raise _refused(setting, text, f"the scheme '{scheme[:30]}' is not http or https")
     address, slash, path = (rest if separator else cleaned).partition("/")
     if not _PATH.fullmatch(path):
         raise _refused(setting, text, "its path holds a character that is not allowed there")
@@ -50,7 +52,14 @@ def parse_host(text: str, *, setting: str, port: int) -> str:
     shown = f"[{host}]" if ":" in host else host
     default = _SCHEME_PORTS[written] if separator else port
     number = _port(digits, setting, text) if digits else default
-    return f"{written}://{shown}:{number}{slash}{path}".rstrip("/")
+    url = f"{written}://{shown}:{number}{slash}{path}".rstrip("/")
+    try:
+        encoded = httpx.URL(url).host
+    except (httpx.InvalidURL, ValueError):  # ValueError: what stands there as punycode is none
+        encoded = ""
+    if not encoded:
+        raise _refused(setting, text, "no host can have this name")
+    return url
 
 
 def is_loopback(host: str) -> bool:
@@ -83,12 +92,12 @@ def _ipv6(host: str, setting: str, text: str) -> str:
     try:
         return str(ipaddress.IPv6Address(host))
     except ValueError:
-        raise _refused(setting, text, f"'{host}' is no IPv6 address") from None
+        raise _refused(setting, text, f"'{host[:60]}' is no IPv6 address") from None
 
 
 def _port(port: str, setting: str, text: str) -> int:
     if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 0 < int(port) < 65536:
-        raise _refused(setting, text, f"the port '{port}' is not a number from 1 to 65535")
+        raise _refused(setting, text, f"the port '{port[:30]}' is not a number from 1 to 65535")
     return int(port)
 
 

@@ -99,6 +99,7 @@ class HTTPStream(ABC):
         """Read to the end and return the outcome."""
         while not self._over:
             await self._advance()
+            self._reader.pieces.clear()  # nobody takes them
         return self.outcome
 
     async def aclose(self) -> None:

@@ -15,6 +15,7 @@ from llmlab.backends.http_answers import (
     AnswerReader,
     ProtocolBreach,
     ReportedError,
+    finish_reason_of,
     json_object,
     whole_number,
 )
@@ -129,7 +130,7 @@ class LineReader(AnswerReader):
             text=self.text,
             model=named if isinstance(named, str) and named else model,
             usage=Usage(whole_number(last.get("prompt_eval_count")), whole_number(last.get("eval_count"))),
-            finish_reason=FINISH_REASONS.get(str(last.get("done_reason")), FinishReason.OTHER),
+            finish_reason=finish_reason_of(last.get("done_reason"), FINISH_REASONS),
             time_to_first_token=time_to_first_token,
         )
 

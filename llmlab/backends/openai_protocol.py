@@ -17,6 +17,7 @@ from llmlab.backends.http_answers import (
     AnswerReader,
     ProtocolBreach,
     ReportedError,
+    finish_reason_of,
     json_object,
     whole_number,
 )
@@ -84,7 +85,8 @@ class _ChatReader(AnswerReader):
         """Take in an object; what a choice wrote stands under `holder`."""
         if value.get("error"):
             raise ReportedError(value["error"])
-        if str(value.get("object")).lower() == "error":  # older vLLM, Mistral
+        kind = value.get("object")
+        if isinstance(kind, str) and kind.lower() == "error":  # older vLLM, Mistral
             raise ReportedError(value)
         model, usage = value.get("model"), value.get("usage")
         if isinstance(model, str) and model:
@@ -111,7 +113,7 @@ class _ChatReader(AnswerReader):
         if reason == "error":
             raise ReportedError("the model behind it failed")
         if reason is not None:
-            self._finish_reason = FINISH_REASONS.get(str(reason), FinishReason.OTHER)
+            self._finish_reason = finish_reason_of(reason, FINISH_REASONS)
 
     def _read_message(self, message: dict[str, Any]) -> None:
         piece = message.get("content")

@@ -133,6 +133,8 @@ def _shown(value: object) -> str:
         return "NaN"
     if isinstance(value, str) and len(value) > 60:
         return f"a text of {len(value)} characters"
+    if isinstance(value, int) and value.bit_length() > 200:  # thousands of digits could not even be shown
+        return f"a whole number of {value.bit_length():,} bits"
     return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
 
 

@@ -7,6 +7,7 @@ nested too deeply, has a key twice or a number without a value is refused by its
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ MAX_BYTES = 16 * 1024 * 1024
 """The longest file that is read."""
 MAX_DEPTH = 40
 """The deepest nesting of tables and lists that is taken."""
+MAX_BITS = 1024
+"""The longest whole number that is taken: what is longer takes its time, and no float can hold it."""
 
 _NONE = {"none": True}
 _DEEPER = frozenset({"base"})
@@ -44,7 +47,8 @@ def read_document(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise SettingsError(f"{file}: is nested too deeply; at most {MAX_DEPTH} levels are taken") from None
     except ValueError as error:
-        raise SettingsError(f"{file}: is no {file.suffix[1:].upper()}: {error}") from None
+        what = str(error).partition("; use sys.")[0]  # no advice to lift Python's limit on digits
+        raise SettingsError(f"{file}: is no {file.suffix[1:].upper()}: {what}") from None
     if not isinstance(data, dict):
         raise SettingsError(f"{file}: must hold a table at its top, got a {type(data).__name__}")
     return data
@@ -147,7 +151,14 @@ def _text(file: Path) -> str:
         raise SettingsError(f"must be in UTF-8; the byte at {error.start} is none") from None
 
 
+# A key of more parts than tables may be deep, where keys stand: tomllib's time grows with the square of their number.
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
+_LONG_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*{_PART}(?:\.[ \t]*{_PART}){{{MAX_DEPTH}}}", re.MULTILINE)
+
+
 def _from_toml(text: str) -> Any:
+    if _LONG_KEY.search(text):
+        raise SettingsError(f"has a key of more than {MAX_DEPTH} parts; at most {MAX_DEPTH} levels are taken")
     return _checked(tomllib.loads(text), none=True)
 
 
@@ -156,11 +167,11 @@ def _from_json(text: str) -> Any:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise SettingsError(f"the key '{twice[:60]}' stands twice in one object; leave one of them out")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise SettingsError(f"the key '{name[:60]}' stands twice in one object; leave one of them out")
+        found[name] = value
     return found
 
 
@@ -181,6 +192,8 @@ def _checked(value: Any, *, none: bool, path: str = "", depth: int = 0) -> Any:
         }
     if isinstance(value, list):
         return [_checked(entry, none=none, path=path, depth=depth + 1) for entry in value]
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise SettingsError(f"{path} is a whole number of {value.bit_length():,} bits; at most {MAX_BITS} are taken")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise SettingsError(f"{path} is a {type(value).__name__}, which no setting takes; write it as a text or a number")

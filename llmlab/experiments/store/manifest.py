@@ -78,5 +78,5 @@ def _batch(value: dict[str, Any]) -> StoredBatch | None:
         if not all(FILE.fullmatch(file.name) for file in files.values()):  # no way out of the directory
             return None
         return batch._replace(base=int(batch.base), keys=keys, wall_s=tuple(map(float, batch.wall_s)))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return None

@@ -58,7 +58,7 @@ class SweepIndex(NamedTuple):
             value = dict(checked_lines(path.read_bytes())).get(1)
             index = None if value is None else _index(value)
             if value is not None and index is not None:
-                found.append((value["begun_ns"], path.name, index))
+                found.append((int(value["begun_ns"]), path.name, index))
         return max(found)[2] if found else None
 
 
@@ -71,6 +71,6 @@ def _index(value: dict[str, Any]) -> SweepIndex | None:
         )
         settings = dict(value.get("settings", {}))  # an older store has none
         int(value["begun_ns"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return None
     return SweepIndex(parameters, runs, settings)
