@@ -24,6 +24,8 @@ RUN = "run"
 """The column that says which run a row comes from."""
 
 _TYPES = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "word": pa.string()}
+_DTYPES = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
+"""The same as numpy has them. Arrow could tell, but before pyarrow 26 would load pandas for it."""
 
 
 def arrow_table(tables: Sequence[ColumnTable], *, starts: Sequence[float] | None = None) -> pa.Table:
@@ -44,7 +46,7 @@ def arrow_table(tables: Sequence[ColumnTable], *, starts: Sequence[float] | None
             vocabularies = [one[name] for one, count in zip(words, counts, strict=True) if count]
             columns[name] = _dictionary(parts, vocabularies or [words[0][name]])
             continue
-        values = _joined(parts, _TYPES[column.kind].to_pandas_dtype())
+        values = _joined(parts, _DTYPES[column.kind])
         if starts is not None and any(starts) and name.endswith("_at_s"):
             values = values - np.repeat(np.asarray(starts, dtype=np.float64), counts)
         columns[name] = _booleans(values) if column.kind == "bool" else arrow_array(values)
