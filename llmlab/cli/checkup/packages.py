@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXTRAS = {
     "notebook": "JupyterLab",
+    "dashboard": "the dashboard alone, by Voila",
     "cluster": "sweeps on a dask cluster",
     "otel": "events into OpenTelemetry",
     "tune": "a search for settings",
