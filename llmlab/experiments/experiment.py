@@ -100,14 +100,21 @@ class Experiment(Settings):
             return False
         return True
 
-    def run(self) -> SweepResult:
+    def run(self, *, stop: StopSignal | None = None) -> SweepResult:
         """Run it, and return its events as data frames.
 
         Works in a notebook cell and in scripts. In real time Ctrl-C ends it.
+
+        Args:
+            stop: ends the run when it is set, by any thread, whatever the run is waiting for.
+
+        Raises:
+            asyncio.CancelledError: it was stopped.
         """
         from llmlab.experiments.sweep_result import SweepResult  # noqa: PLC0415 - a second of pandas and scipy
 
-        return SweepResult([], [Run({}, 0, self.seed, self.record())], planned=1, settings=settings_by_path(self))
+        record = self.record(stop=stop)
+        return SweepResult([], [Run({}, 0, self.seed, record)], planned=1, settings=settings_by_path(self))
 
     async def run_async(self) -> SweepResult:
         """Run it while the event loop goes on with other work."""

@@ -29,9 +29,9 @@ class Latest:
             self._task = asyncio.get_running_loop().create_task(self._go_on())
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether what is being done is out of date already."""
-        return self._wanted
+    def is_busy(self) -> bool:
+        """Whether work is under way, or wanted."""
+        return self._task is not None and not self._task.done()
 
     async def _go_on(self) -> None:
         while self._wanted:

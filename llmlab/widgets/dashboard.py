@@ -244,8 +244,10 @@ class SweepDashboard:
 
     def _wire(self) -> None:
         page, desk, screen = self._page, self._desk, self._screen
-        for widget in (*self.controls.values(), *page.slo.values(), *page.values, page.replicates, page.mode):
+        for widget in (*self.controls.values(), *page.values, page.replicates, page.mode):
             widget.observe(lambda _: self._post(desk.changed), "value")
+        for widget in page.slo.values():
+            widget.observe(lambda _: self._post(screen.judge), "value")
         for widget, take in (
             (page.situation, desk.take_situation),
             (page.client, desk.take_client),

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from llmlab.widgets.page import Page
 
 _FEW_CALLS = 20  # to a real server, unless more are asked for
-_REAL = "a real server: press Run to send it these calls"
 
 
 class Desk:
@@ -116,7 +115,6 @@ class Desk:
         for name, value in values_of(experiment).items():
             self._page.controls[name].disabled = not BY_NAME[name].is_in(experiment)
             show(BY_NAME[name], self._page.controls[name], value)
-        self._page.say(self._page.status, "" if experiment.simulated else _REAL)
         self.changed()
 
     def take_base(self) -> None:

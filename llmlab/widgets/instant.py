@@ -7,38 +7,61 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmlab.analysis.recommend import recommend
-from llmlab.experiments.readable import settings_by_path
 from llmlab.experiments.reading import reading
-from llmlab.experiments.runs import Run
 from llmlab.experiments.stop_signal import StopSignal
-from llmlab.experiments.sweep_result import SweepResult
 from llmlab.widgets.views import BesidePinned, image_of, panels_of
 
 if TYPE_CHECKING:
     from llmlab.analysis.slo import SLO
     from llmlab.experiments.experiment import Experiment
+    from llmlab.experiments.sweep_result import SweepResult
     from llmlab.plots.selection import Panel
 
 _PATIENCE = 0.25  # seconds after which a run that is out of date is stopped rather than shown
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Shown:
-    """A result, and the charts that there are of it."""
+    """A result, the charts that there are of it, and what it says; each is made once, when it is asked for."""
 
     result: SweepResult
-    panels: list[Panel]
     experiment: Experiment | None = None
     beside: BesidePinned | None = None
-    texts: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, experiment: Experiment | None, result: SweepResult, pinned: SweepResult | None) -> Shown:
+        """Take a result, and what is pinned to be shown beside it; `experiment` is `None` for a sweep's result."""
+        beside = None if pinned is None or result.parameters else BesidePinned(pinned, result)
+        return cls(result, experiment, beside)
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """The charts, the one to be shown first in front."""
+        whole: Any = self.result if self.beside is None else self.beside
+        return panels_of(whole)
 
     def panel(self, question: str | None) -> Panel:
         """Return the chart that answers a question; the first one where none does."""
         return next((panel for panel in self.panels if panel.question == question), self.panels[0])
+
+    @cached_property
+    def reading(self) -> str:
+        """The result in a sentence."""
+        return "" if self.experiment is None else str(reading(self.experiment, self.result))
+
+    @cached_property
+    def against(self) -> str:
+        """What differs from what is pinned."""
+        return "" if self.beside is None else str(self.beside)
+
+    def verdict(self, slo: SLO | None) -> str:
+        """Return what an SLO makes of it."""
+        return "" if slo is None else str(recommend(self.result, slo))
 
 
 class Runner:
@@ -52,7 +75,8 @@ class Runner:
         """Run an experiment and return its result.
 
         Raises:
-            asyncio.CancelledError: it was stopped.
+            Stopped: it was stopped before its end.
+            asyncio.CancelledError: whoever awaits it was cancelled; the run has ended then.
         """
         self._stop, self._began = StopSignal(), time.monotonic()
         work = asyncio.get_running_loop().run_in_executor(None, _result_of, experiment, self._stop)
@@ -69,15 +93,13 @@ class Runner:
 
     def out_of_date(self) -> None:
         """Stop what runs if it has taken long already; a short run is soon over and worth being shown."""
-        if self._stop is not None and time.monotonic() - self._began > _PATIENCE:
-            self._stop.set("out of date")
+        if time.monotonic() - self._began > _PATIENCE:
+            self.stop()
 
-    def stop(self) -> bool:
-        """Stop what runs; return whether anything did."""
-        if self._stop is None:
-            return False
-        self._stop.set("cancelled")
-        return True
+    def stop(self) -> None:
+        """Stop what runs, if anything does."""
+        if self._stop is not None:
+            self._stop.set("cancelled")
 
 
 class Stopped(Exception):
@@ -86,17 +108,9 @@ class Stopped(Exception):
 
 def _result_of(experiment: Experiment, stop: StopSignal) -> SweepResult:
     try:
-        record = experiment.record(stop=stop)
-    except asyncio.CancelledError:
+        return experiment.run(stop=stop)
+    except asyncio.CancelledError:  # it would cancel the task that waits for this thread
         raise Stopped from None
-    return SweepResult([], [Run({}, 0, experiment.seed, record)], planned=1, settings=settings_by_path(experiment))
-
-
-def shown(experiment: Experiment | None, result: SweepResult, pinned: SweepResult | None) -> Shown:
-    """Return what there is to be shown of a result, beside a pinned one if there is one."""
-    beside = None if pinned is None or result.parameters else BesidePinned(pinned, result)
-    whole: Any = result if beside is None else beside
-    return Shown(result, panels_of(whole), experiment, beside)
 
 
 async def picture(what: Shown, question: str | None) -> bytes:
@@ -106,15 +120,6 @@ async def picture(what: Shown, question: str | None) -> bytes:
 
 async def words(what: Shown, slo: SLO | None) -> dict[str, str]:
     """Say what is shown: in a sentence, against what is pinned, and against an SLO."""
-    return await asyncio.to_thread(_words, what, slo)
-
-
-def _words(what: Shown, slo: SLO | None) -> dict[str, str]:
-    said = {"reading": "", "against": "", "verdict": ""}
-    if what.experiment is not None:
-        said["reading"] = str(reading(what.experiment, what.result))
-    if what.beside is not None:
-        said["against"] = str(what.beside)
-    if slo is not None:
-        said["verdict"] = str(recommend(what.result, slo))
-    return said
+    return await asyncio.to_thread(
+        lambda: {"reading": what.reading, "against": what.against, "verdict": what.verdict(slo)}
+    )

@@ -34,6 +34,8 @@ _CSS = """<style>
 .llmlab-dashboard .llmlab-note { color: var(--jp-ui-font-color1, inherit); }
 .llmlab-dashboard .llmlab-error-box { border-left: 4px solid #d55e00; padding: 6px 10px; margin: 4px 0;
   background: rgba(213, 94, 0, 0.12); color: var(--jp-ui-font-color1, inherit); white-space: pre-wrap; }
+.llmlab-dashboard .widget-toggle-buttons, .llmlab-dashboard .jupyter-widget-toggle-buttons { flex-flow: row nowrap; }
+.llmlab-dashboard .widget-toggle-button.mod-active::before { content: "\\2713\\00a0"; }
 .llmlab-dashboard textarea { font-family: var(--jp-code-font-family, monospace); font-size: 13px; }
 .llmlab-dashboard :focus-visible { outline: 2px solid #0072b2; outline-offset: 1px; }
 </style>"""
@@ -59,26 +61,26 @@ class Page:
             options=[SIMULATED, OLLAMA],
             description="backend",
             disabled=True,
-            style={"button_width": "90px", "description_width": "60px"},
-            layout={"width": "100%"},
+            style={"button_width": "105px", "description_width": "60px"},
+            layout=_WIDE,
         )
         self.backend_note = _text("backend-note")
         self.look_again = _button("look-again", "Look for Ollama", "ask again whether an Ollama server answers")
-        self.backend.layout.width = "100%"
         self.mode = widgets.ToggleButtons(
             options=[INSTANT, SWEEP],
             description="mode",
-            style={"button_width": "80px", "description_width": "45px"},
-            layout={"width": "270px"},
+            style={"button_width": "90px", "description_width": "45px"},
+            layout={"width": "260px"},
         )
-        self.mode.layout.width = "270px"
         self.question = widgets.Dropdown(options=[], description="chart", layout={"width": "420px"})
-        self.picture = widgets.Image(value=_BLANK, format="png", layout={"width": "100%", "max_width": "880px"})
+        self.picture = widgets.Image(value=_BLANK, format="png", layout=_WIDE)
         self.reading, self.against, self.verdict = _text("reading"), _text("against"), _text("verdict")
         self.error, self.status = _text("error"), _text("status")
         self.run = _button("run", "Run", "run it", button_style="primary")
         self.cancel = _button("cancel", "Cancel", "stop, and keep what is finished", disabled=True)
-        self.progress = widgets.IntProgress(min=0, max=1, description="progress", style={"description_width": "70px"})
+        self.progress = widgets.IntProgress(
+            min=0, max=1, description="progress", style={"description_width": "70px"}, layout={"display": "none"}
+        )
         self.pin = _button("pin", "Pin", "keep this result to compare with")
         self.unpin = _button("unpin", "Unpin", "compare no longer", disabled=True)
         self.swept = [
@@ -119,7 +121,7 @@ class Page:
         goals = widgets.Accordion([widgets.VBox(list(self.slo.values()))], layout=_WIDE)
         goals.titles = ("What has to be kept (SLO)",)
         goals.selected_index = None
-        backend = widgets.VBox([self.backend, widgets.HBox([self.look_again, self.backend_note])])
+        backend = widgets.VBox([self.backend, self.look_again, self.backend_note])
         left = widgets.VBox(
             [self.situation, self.client, accordion, goals, backend], layout={"width": "400px", "flex": "0 0 400px"}
         )
@@ -145,7 +147,7 @@ class Page:
         away.selected_index = None
         right = widgets.VBox(
             [top, self.sweep_box, buttons, self.error, self.reading, self.against, self.verdict, self.picture, away],
-            layout={"flex": "1 1 560px", "min_width": "0", "overflow": "visible"},
+            layout={"flex": "1 1 560px", "min_width": "0", "max_width": "920px", "overflow": "visible"},
         )
         box = widgets.VBox(
             [widgets.HTML(_CSS), widgets.HBox([left, right], layout={"flex_flow": "row wrap", "width": "100%"})]
@@ -162,8 +164,9 @@ class Page:
             chooser.value = kept
 
     def show_sweep_fields(self, *, shown: bool) -> None:
-        """Show the fields of a sweep, or hide them."""
-        self.sweep_box.layout.display = "" if shown else "none"
+        """Show the fields of a sweep and its progress, or hide them."""
+        for widget in (self.sweep_box, self.progress):
+            widget.layout.display = "" if shown else "none"
 
     def ask_for(self, criterion: str, target: float) -> None:
         """Let the page ask for a criterion of an SLO, if it is one of its own; a scale gets the target as a step."""
@@ -237,7 +240,7 @@ def _text(name: str) -> Any:
 
 
 def _button(name: str, label: str, tip: str, **look: Any) -> Any:
-    made = widgets.Button(description=label, tooltip=tip, layout={"width": "auto"}, **look)
+    made = widgets.Button(description=label, tooltip=tip, layout={"width": "auto", "flex": "0 0 auto"}, **look)
     made.add_class(f"llmlab-{name}")
     return made
 

@@ -1,7 +1,8 @@
 """What the dashboard shows: runs of the setting or of a sweep, drawn and put into words; errors with a remedy.
 
-Used on the dashboard's event loop. Nothing here blocks it: runs, charts and words are made in threads, out-of-date ones
-are dropped, and what is finished of a sweep is kept whatever ends it.
+Used on the dashboard's event loop. Nothing here blocks it: runs, charts and words are made in threads. They follow each
+other as a run, its chart, its words; of each there is one at a time, and what has become out of date meanwhile is
+passed over. What is finished of a sweep is kept whatever ends it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 from llmlab.core.settings import SettingsError
-from llmlab.widgets import instant, keeping
+from llmlab.widgets import keeping
 from llmlab.widgets.coalescing import Latest
+from llmlab.widgets.instant import Runner, Shown, Stopped, picture, words
 from llmlab.widgets.sweeping import SweepJob
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from llmlab.widgets.page import Page
 
 _REDRAW_EVERY = 0.4  # seconds between two charts of a sweep under way
+_REAL = "a real server: press Run to send it these calls"
 
 
 class Screen:
@@ -30,15 +33,19 @@ class Screen:
         """Take the page to show it on and the desk where it is set."""
         self._page = page
         self._desk = desk
-        self.shown: instant.Shown | None = None
+        self.shown: Shown | None = None
+        self._drawn: tuple[Shown, str | None] | None = None
         self._pinned: SweepResult | None = None
-        self._runner = instant.Runner()
+        self._runner = Runner()
+        self._run_anew = False
         self._job: SweepJob | None = None
         self._sweeping: asyncio.Task[None] | None = None
-        self._drawn_at = 0.0
-        self._drawn_question: str | None = None
-        self._refreshing = Latest(self._refresh, self.show_error)
-        self._drawing = Latest(self._draw_job, self.show_error)
+        self._job_told = ""
+        self._collected_at = 0.0
+        self._running = Latest(self._run_setting, self.show_error)
+        self._collecting = Latest(self._collect, self.show_error)
+        self._drawing = Latest(self._draw, self.show_error)
+        self._saying = Latest(self._say, self.show_error)
 
     # ---- one setting
 
@@ -47,45 +54,38 @@ class Screen:
         page, desk = self._page, self._desk
         page.say(page.error, "")
         page.code.value = desk.shown_code
-        if not desk.is_sweep and desk.experiment.simulated:
+        if desk.is_sweep:
+            page.say(page.status, self._job_told)
+            if self._job is not None and not self._shows_sweep:
+                self._collecting.ask()  # back from instant mode
+        elif desk.experiment.simulated:
+            page.say(page.status, "")
             self._runner.out_of_date()
-            self._refreshing.ask()
+            self._running.ask()
+        else:
+            page.say(page.status, _REAL)
 
-    def redraw(self) -> None:
-        """Draw the chart that is asked for now."""
-        if self.shown is not None and self._page.question.value != self._drawn_question:
-            self._refreshing.ask()
-
-    async def _refresh(self) -> None:
-        """Run what is set unless it is what is shown, draw it, and then say it in words."""
+    async def _run_setting(self) -> None:
+        """Run what is set, unless it is what is shown or the page has gone over to sweeps."""
         page, desk = self._page, self._desk
         if desk.is_sweep:
-            await self._draw()
             return
-        experiment, shown = desk.experiment, self.shown
-        if shown is None or shown.experiment != experiment:
-            page.cancel.disabled = False
-            try:
-                result = await self._runner.run(experiment)
-            except instant.Stopped:
-                return
-            finally:
-                page.cancel.disabled = True
-            shown = await asyncio.to_thread(instant.shown, experiment, result, self._pinned)
-        self.shown = shown
-        await self._draw()
-        if not self._refreshing.is_wanted:
-            await self._put_into_words(shown)
-
-    async def _draw(self) -> None:
-        if self.shown is not None:
-            self._page.offer([panel.question for panel in self.shown.panels])
-            self._drawn_question = self._page.question.value
-            self._page.picture.value = await instant.picture(self.shown, self._drawn_question)
-
-    async def _put_into_words(self, shown: instant.Shown) -> None:
-        for place, text in (await instant.words(shown, self._desk.slo)).items():
-            self._page.say(getattr(self._page, place), text)
+        experiment = desk.experiment
+        if not self._run_anew and self.shown is not None and self.shown.experiment == experiment:
+            self._show(self.shown)  # whose words may be missing yet
+            return
+        self._run_anew = False
+        page.cancel.disabled = False
+        try:
+            result = await self._runner.run(experiment)
+        except Stopped:
+            page.say(page.status, "stopped; what is shown is of an earlier setting")
+            self._drawing.ask()
+            return
+        finally:
+            page.cancel.disabled = not self._is_sweeping
+        if not desk.is_sweep:
+            self._show(Shown.of(experiment, result, self._pinned))
 
     def pin(self) -> None:
         """Keep what is shown of a single setting, to compare later ones with.
@@ -105,17 +105,25 @@ class Screen:
         self._pinned = pinned
         self._page.unpin.disabled = pinned is None
         if self.shown is not None and self.shown.experiment is not None:
-            self.shown = instant.shown(self.shown.experiment, self.shown.result, pinned)
-        self._refreshing.ask()
+            self._show(Shown.of(self.shown.experiment, self.shown.result, pinned))
 
     # ---- a sweep
+
+    @property
+    def _is_sweeping(self) -> bool:
+        return self._sweeping is not None and not self._sweeping.done()
+
+    @property
+    def _shows_sweep(self) -> bool:
+        return self.shown is not None and self.shown.experiment is None
 
     def run(self) -> None:
         """Run the setting once more, or begin the sweep unless one is under way."""
         if not self._desk.is_sweep:
-            self.shown = None
-            self._refreshing.ask()
-        elif self._sweeping is None or self._sweeping.done():
+            self._run_anew = True
+            self._page.say(self._page.status, "")
+            self._running.ask()
+        elif not self._is_sweeping:
             self._job = SweepJob(self._desk.sweep, self._job_went_on)
             self._sweeping = asyncio.get_running_loop().create_task(self._carry_out(self._job))
 
@@ -129,8 +137,9 @@ class Screen:
         page = self._page
         page.run.disabled, page.cancel.disabled = True, False
         page.progress.max, page.progress.value = job.planned, 0
-        page.say(page.error, "")
-        page.say(page.status, job.progress())
+        for place in (page.error, page.reading, page.against, page.verdict):  # of what was shown before
+            page.say(place, "")
+        self._tell_of_job(job.progress())
         ended = f"done: {job.planned} runs"
         try:
             await job.carry_out()
@@ -142,31 +151,72 @@ class Screen:
         finally:
             page.run.disabled, page.cancel.disabled = False, True
         page.progress.value = job.done
-        page.say(page.status, ended)
+        self._tell_of_job(ended)
         if job.failures:
             first = job.failures[0].reason
             self.show_error(f"{len(job.failures)} of {job.planned} runs failed. The first: {first}")
-        self._drawing.ask()
+        self._collecting.ask()
+        self._drawing.ask()  # where nothing is finished, what was shown before gets its words back
+
+    def _tell_of_job(self, told: str) -> None:
+        self._job_told = told
+        if self._desk.is_sweep:
+            self._page.say(self._page.status, told)
 
     def _job_went_on(self) -> None:
-        page, job = self._page, self._job
+        job = self._job
         if job is None:
             return
-        page.progress.value = job.done
-        page.say(page.status, job.progress())
-        if time.monotonic() - self._drawn_at > _REDRAW_EVERY:
-            self._drawn_at = time.monotonic()
-            self._drawing.ask()
+        self._page.progress.value = job.done
+        self._tell_of_job(job.progress())
+        if time.monotonic() - self._collected_at > _REDRAW_EVERY:
+            self._collected_at = time.monotonic()
+            self._collecting.ask()
 
-    async def _draw_job(self) -> None:
-        """Draw what is finished of the sweep, and at its end say what to set."""
+    async def _collect(self) -> None:
+        """Show what is finished of the sweep, where the page is about sweeps."""
         job = self._job
-        if job is None or not job.runs:
+        if job is not None and job.runs and self._desk.is_sweep:
+            result = await asyncio.to_thread(job.result)
+            self._show(Shown.of(None, result, None))
+
+    # ---- charts and words
+
+    def _show(self, shown: Shown) -> None:
+        self.shown = shown
+        self._drawing.ask()
+
+    def redraw(self) -> None:
+        """Draw the chart that is asked for now."""
+        self._drawing.ask()
+
+    async def _draw(self) -> None:
+        """Draw what is shown unless it is drawn already; then, unless more is coming, let it be put into words."""
+        page, shown = self._page, self.shown
+        if shown is None:
             return
-        self.shown = await asyncio.to_thread(instant.shown, None, job.result(), None)
-        await self._draw()
-        if self._sweeping is None or self._sweeping.done():
-            await self._put_into_words(self.shown)
+        page.offer([panel.question for panel in await asyncio.to_thread(lambda: shown.panels)])
+        now = (shown, page.question.value)
+        if now != self._drawn:
+            page.picture.value = await picture(*now)
+            page.picture.tooltip = f"chart: {page.question.value}"
+            self._drawn = now
+        if not self._running.is_busy:
+            self._saying.ask()
+
+    def judge(self) -> None:
+        """Hold what is shown against the SLO that is asked for now; nothing is run for that."""
+        self._saying.ask()
+
+    async def _say(self) -> None:
+        """Put into words what is shown, once it is complete."""
+        shown = self.shown
+        if shown is None or (self._shows_sweep and self._is_sweeping):
+            return
+        said = await words(shown, self._desk.slo)
+        if shown is self.shown:
+            for place, text in said.items():
+                self._page.say(getattr(self._page, place), text)
 
     # ---- the rest
 
@@ -190,16 +240,16 @@ class Screen:
         self._page.say(self._page.error, keeping.told(error), "error-box")
 
     async def idle(self) -> None:
-        """Wait until nothing runs and all is drawn."""
-        while self._sweeping is not None and not self._sweeping.done():
+        """Wait until nothing runs and all is drawn and said."""
+        if self._sweeping is not None:
             await asyncio.wait([self._sweeping])
-        await self._drawing.idle()
-        await self._refreshing.idle()
+        for work in (self._running, self._collecting, self._drawing, self._saying):
+            await work.idle()
 
     async def stop(self) -> None:
         """End all work."""
         self.cancel()
         if self._sweeping is not None:
             await asyncio.wait([self._sweeping])
-        await self._drawing.stop()
-        await self._refreshing.stop()
+        for work in (self._running, self._collecting, self._drawing, self._saying):
+            await work.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -55,9 +56,11 @@ class SweepJob:
         self.failures: list[FailedRun] = []
         self.began = time.monotonic()
         self._changed = changed
+        self._places: dict[str, int] = {}
 
     async def carry_out(self) -> None:
         """Run it to its end; a cancellation stops it within half a second."""
+        self._places = await asyncio.to_thread(self._places_of_points)
         async with aclosing(self.sweep.stream()) as ended:
             async for run in ended:
                 if isinstance(run, Run):
@@ -72,16 +75,19 @@ class SweepJob:
         return len(self.runs) + len(self.failures)
 
     def result(self) -> SweepResult:
-        """Return what is finished."""
-        order = {repr(settings): place for place, (settings, _, _) in enumerate(self.sweep.runs())}
-        runs = sorted(self.runs, key=lambda run: (order.get(repr(run.settings), 0), run.replicate))
+        """Return what is finished, in the sweep's order; any thread may ask."""
+        ended = list(self.runs)  # which goes on growing
+        runs = sorted(ended, key=lambda run: (self._places[repr(run.settings)], run.replicate))
         return SweepResult(
             self.sweep.parameters,
             runs,
             planned=self.planned,
-            failures=self.failures,
+            failures=list(self.failures),
             settings=settings_by_path(self.sweep.base),
         )
+
+    def _places_of_points(self) -> dict[str, int]:
+        return {repr(settings): place for place, (settings, _, _) in enumerate(self.sweep.runs())}
 
     def progress(self) -> str:
         """Say how far it is and how long it will take."""

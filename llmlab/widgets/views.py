@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from llmlab.analysis.compare import compare
@@ -89,7 +90,7 @@ def panels_of(result: Result, recommendation: Recommendation | None = None) -> l
 
 def figure_of(panel: Panel) -> Figure:
     """Draw a chart on a figure of its own, which nobody else keeps."""
-    figure = Figure(figsize=(WIDTH, panel.height), layout="constrained", facecolor=STYLE["figure.facecolor"])
+    figure = Figure(figsize=(WIDTH, panel.height), layout="constrained", facecolor=STYLE["figure.facecolor"], dpi=_DPI)
     panel.draw(figure.add_subplot())
     return figure
 
@@ -100,5 +101,7 @@ def image_of(panel: Panel, image_format: ImageFormat = "png") -> bytes:
     if image_format == "svg":
         return svg(figure)
     image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=_DPI)
+    # The canvas itself, since `savefig` draws a figure with a layout twice; pressed lightly, since it stays here.
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(image, pil_kwargs={"compress_level": 1})
     return image.getvalue()

@@ -20,6 +20,7 @@ from llmlab import (
     WithFaults,
 )
 from llmlab.experiments.experiment import seeded
+from llmlab.experiments.stop_signal import StopSignal
 from llmlab.virtual_time import run
 from tests.experiments.strategies import experiments
 
@@ -126,6 +127,20 @@ def test_a_real_backend_runs_on_the_loop_thread_and_is_closed_at_the_end():
 
     Experiment(backend=Closing(), workload=ClosedLoop(calls=1)).run()
     assert seen == ["llmlab-loop", "closed"]
+
+
+def test_a_run_whose_stop_is_set_ends_whatever_it_waits_for():
+    stop = StopSignal()
+
+    class Silent:
+        async def attempt(self, request, *, timeouts, key):
+            stop.set("enough")
+            await asyncio.Event().wait()
+
+    experiment = Experiment(backend=Silent(), policy={"attempt_timeout": None}, workload=ClosedLoop(calls=1))
+    with pytest.raises(asyncio.CancelledError):
+        experiment.run(stop=stop)
+    assert len(Experiment(workload=ClosedLoop(calls=3)).run(stop=StopSignal()).calls) == 3
 
 
 def test_an_experiment_is_a_value():

@@ -23,6 +23,7 @@ from llmlab import (
 )
 from llmlab.core.backend import AttemptFailure
 from llmlab.widgets import SITUATIONS, SweepDashboard
+from llmlab.widgets.views import image_of
 
 PNG = b"\x89PNG"
 
@@ -77,6 +78,42 @@ def test_moves_that_come_faster_than_charts_are_coalesced_and_the_last_is_shown(
     assert len(runs) < 40
 
 
+def test_a_chart_that_is_out_of_date_before_it_is_begun_is_never_drawn(dashboard, monkeypatch):
+    drawn, begun, released = [], threading.Event(), threading.Event()
+
+    def held_up(panel):
+        drawn.append(dashboard.result.settings["policy.retry.max_retries"])
+        begun.set()
+        assert released.wait(30)
+        return image_of(panel)
+
+    monkeypatch.setattr("llmlab.widgets.instant.image_of", held_up)
+    dashboard.controls["max_retries"].value = 0
+    assert begun.wait(30)
+    for retries in (1, 2, 3):  # runs go on meanwhile, each with a result of its own
+        before = dashboard.result
+        dashboard.controls["max_retries"].value = retries
+        while dashboard.result is before:
+            time.sleep(0.005)
+    released.set()
+    dashboard.wait()
+    assert drawn == [0, 3]
+
+
+def test_what_is_drawn_already_is_not_drawn_again(dashboard, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("llmlab.widgets.instant.image_of", lambda panel: drawn.append(panel) or image_of(panel))
+    page_of(dashboard).slo["success_rate"].value = 0.9
+    dashboard.mode = "sweep"
+    dashboard.wait()
+    dashboard.mode = "instant"
+    dashboard.wait()
+    assert drawn == []
+    dashboard.controls["max_retries"].value = 1
+    dashboard.wait()
+    assert len(drawn) == 1
+
+
 def test_another_chart_is_drawn_of_the_same_result(dashboard):
     page, result, before = page_of(dashboard), dashboard.result, page_of(dashboard).picture.value
     for question in page.question.options[1:]:
@@ -117,6 +154,44 @@ def test_a_sweep_fills_in_and_ends_with_all_points(dashboard):
     assert "How often do calls fail?" in page.question.options
 
 
+@pytest.mark.parametrize("mode", ["instant", "sweep"])
+def test_another_slo_judges_what_is_shown_and_runs_nothing(dashboard, monkeypatch, mode):
+    page = page_of(dashboard)
+    if mode == "sweep":
+        dashboard.sweep_over(("max_retries", "0, 1, 2"))
+        dashboard.run()
+        dashboard.wait()
+    assert page.verdict.value == ""
+    result = dashboard.result
+    monkeypatch.setattr(Experiment, "record", lambda *_, **__: pytest.fail("it ran again"))
+    for share in (0.9, 0.999):
+        page.slo["success_rate"].value = share
+        dashboard.wait()
+        assert str(recommend(result, SLO(success_rate=share))) in text(page.verdict)
+    page.slo["success_rate"].value = "none"
+    dashboard.wait()
+    assert page.verdict.value == ""
+    assert dashboard.result is result
+    assert dashboard.error == ""
+
+
+def test_a_finished_sweep_is_shown_again_when_the_page_comes_back_to_it(dashboard):
+    page = page_of(dashboard)
+    dashboard.sweep_over(("max_retries", "0, 1"))
+    dashboard.run()
+    dashboard.wait()
+    swept = dashboard.result
+    dashboard.mode = "instant"
+    dashboard.wait()
+    assert dashboard.result.parameters == []
+    assert page.status.value == ""
+    assert page.progress.layout.display == "none"
+    dashboard.mode = "sweep"
+    dashboard.wait()
+    assert dashboard.result.calls.equals(swept.calls)
+    assert "done: 2 runs" in text(page.status)
+
+
 def test_the_slo_of_the_page_is_what_the_recommendation_is_held_against(dashboard):
     page = page_of(dashboard)
     page.slo["success_rate"].value = 0.9
@@ -137,6 +212,46 @@ class SlowServer:
         if not self.release.is_set():
             await asyncio.Event().wait()
         return AttemptFailure(FailureReason.OVERLOADED, "busy", 503, retryable=False)
+
+
+def test_a_real_server_is_sent_calls_only_by_run_whatever_else_is_pressed():
+    server = SlowServer()
+    server.release.set()
+    dashboard = SweepDashboard(Experiment(backend=server, workload=ClosedLoop(calls=2, users=1)))
+    page = page_of(dashboard)
+    dashboard.wait()
+    assert dashboard.result is None
+    assert "press Run" in text(page.status)
+    dashboard.run()
+    dashboard.wait()
+    result = dashboard.result
+    dashboard.controls["max_retries"].value = 0
+    page.question.value = page.question.options[1]
+    dashboard.pin()
+    dashboard.unpin()
+    dashboard.wait()
+    assert dashboard.result is result
+    assert dashboard.error == ""
+    dashboard.close()
+
+
+def test_a_stopped_run_leaves_what_is_shown_and_says_of_what_it_is():
+    server = SlowServer()
+    server.release.set()
+    dashboard = SweepDashboard(Experiment(backend=server, workload=ClosedLoop(calls=2, users=1)))
+    dashboard.run()
+    dashboard.wait()
+    result = dashboard.result
+    server.release.clear()
+    running = threading.Event()
+    page_of(dashboard).cancel.observe(lambda change: change["new"] or running.set(), "disabled")
+    dashboard.run()
+    assert running.wait(30)
+    dashboard.cancel()
+    dashboard.wait()
+    assert dashboard.result is result
+    assert "stopped; what is shown is of an earlier setting" in text(page_of(dashboard).status)
+    dashboard.close()
 
 
 def test_cancel_keeps_what_is_finished_and_the_page_can_run_again():
