@@ -1,0 +1,1 @@
+"""What a `LiveMonitor` costs; by hand: `python -m tests.benchmarks.monitor`."""
