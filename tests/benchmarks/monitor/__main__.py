@@ -1,9 +1,9 @@
 """`python -m tests.benchmarks.monitor`: what a `LiveMonitor` adds to a client's calls, in CPU time of the process.
 
 With and without take turns in one run. Given are the ratio of the fastest run of each, which a busy machine disturbs
-least, and the median and quartiles of the ratios of neighbours, which say how much it was disturbed. The page is drawn twice a second as in a notebook; there is no front end to send it to. Calls over HTTP go to the fault server in a
-process of its own, streamed answers of a real length; those in memory are simulated, where a call costs next to nothing
-and any observer at all shows.
+least, and the median and quartiles of the ratios of neighbours, which say how much it was disturbed. The page is drawn
+twice a second as in a notebook; there is no front end to send it to. Calls over HTTP go to the fault server in a
+process of its own; those in memory are simulated, where a call costs next to nothing and any observer at all shows.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, load {load}\n")
-    print(
-        "| calls | CPU us per call, unwatched | watched, fastest | watched, median (quartiles) |\n| --- | --- | --- | --- |"
-    )
+    print("| calls | CPU us, unwatched | watched, fastest | watched, median (quartiles) |\n| --- | --- | --- | --- |")
     with served() as url:
         measure("AsyncLocalLLM over HTTP, 16 at once", over_http(url), rounds)
         measure("LocalLLM over HTTP, one after another", over_http_sync(url), rounds)
