@@ -9,4 +9,4 @@ from llmlab.widgets.dashboard import SweepDashboard
 from llmlab.widgets.live_monitor import LiveMonitor
 from llmlab.widgets.situations import SITUATIONS
 
-__all__ = ["SITUATIONS", "LiveMonitor", "SweepDashboard"]
+__all__ = ["LiveMonitor", "SITUATIONS", "SweepDashboard"]
