@@ -92,6 +92,7 @@ class Flow:
         self._totals = None if policy.total_timeout is None else Deadlines(loop)
         self._own = None if policy.attempt_timeout is None else Deadlines(loop)
         self._warned_of_repetition = False
+        self._closed = False
 
     async def call(
         self, request: LLMRequest, number: int, *, arrived: float | None = None, parent: AttemptKey | None = None
@@ -141,6 +142,8 @@ class Flow:
             self._progress.calls -= 1
             if ledger.total is not None:
                 ledger.total.task = None
+            if self._closed:
+                self.close()
 
     def _interrupted(self, ledger: Ledger, error: BaseException) -> bool:
         """Record a call that an exception ends. False where that is only the total deadline, met in a wait.
@@ -305,7 +308,8 @@ class Flow:
         return ledger
 
     def close(self) -> None:
-        """Give back the timers that the loop still holds."""
+        """Give back the timers that the loop still holds; those of calls under way are given back with the last."""
+        self._closed = True
         for deadlines in (self._totals, self._own):
             if deadlines is not None:
                 deadlines.close()

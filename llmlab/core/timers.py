@@ -100,7 +100,9 @@ class Deadlines:
         self._timer = self._loop.call_at(queue[0].when, self._fire) if queue else None
 
     def close(self) -> None:
-        """Forget all deadlines and give the loop's timer back."""
+        """Give the loop's timer back, unless somebody still waits under a deadline: that one must hold."""
+        if any(deadline.task is not None for deadline in self._queue):
+            return
         self._queue.clear()
         if self._timer is not None:
             self._timer.cancel()

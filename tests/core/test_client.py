@@ -372,3 +372,16 @@ def test_numbers_are_given_once_also_from_several_threads():
     for thread in flows:
         thread.join()
     assert next(client._numbers) == 4000
+
+
+def test_a_call_under_way_keeps_its_deadline_when_its_client_is_closed():
+    async def main():
+        loop = asyncio.get_running_loop()
+        client = AsyncClient(Never(), ClientPolicy(attempt_timeout=None, total_timeout=5.0, max_concurrency=1))
+        calls = asyncio.gather(client.generate("Hello"), client.generate("Hello"))  # one in flight, one waits
+        await asyncio.sleep(1.0)
+        await client.aclose()
+        results = await calls
+        return [result.fate for result in results], loop.time(), [t for t in loop._timers if not t.cancelled()]
+
+    assert run(main()) == ([Fate.DEADLINE, Fate.DEADLINE], 5.0, [])

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 import pytest
 
@@ -113,12 +114,22 @@ def test_a_callers_cancellation_is_never_taken_for_a_deadline():
     assert complaints_of(main) == []
 
 
-def test_closed_deadlines_cancel_nobody():
+def test_deadlines_that_are_closed_still_end_a_wait_under_way_and_leave_no_timer_after_it():
     async def main():
         loop = asyncio.get_running_loop()
         deadlines = Deadlines(loop)
-        deadlines.set(1.0, asyncio.current_task())
-        deadlines.close()
-        await asyncio.sleep(10)
 
-    assert complaints_of(main) == []
+        async def waits():
+            deadlines.set(3.0, asyncio.current_task())
+            await asyncio.sleep(100.0)
+
+        task = loop.create_task(waits())
+        await asyncio.sleep(1.0)
+        deadlines.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        ended = loop.time()
+        deadlines.close()
+        return ended, [timer for timer in loop._timers if not timer.cancelled()]
+
+    assert run(main()) == (3.0, [])
