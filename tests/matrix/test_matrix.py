@@ -1,0 +1,116 @@
+"""Every fault of the fault server, over a real socket, for each client, sync and async, plain and streamed.
+
+Only the faults that hang are ended by short bounds; no other result depends on how fast the machine is.
+"""
+
+import asyncio
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from llmlab import (
+    AsyncClient,
+    Backoff,
+    Client,
+    ClientPolicy,
+    EventLog,
+    FaultServer,
+    LLMRequest,
+    MockBackend,
+    OllamaBackend,
+    OpenAIBackend,
+    RetryPolicy,
+    Timeouts,
+)
+from llmlab.backends.faults import FaultKind, Faults
+from tests.matrix.expectations import AFTER_TEXT, CLIENTS, HANGS, RETRIES, expected, page
+
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+REQUEST = LLMRequest(prompt="Name a planet.", response_format=SCHEMA)
+LONG, SHORT = 30.0, 0.2  # seconds: never reached; reached by what hangs
+CELLS = list(itertools.product(CLIENTS, ["plain", "streamed"], [0, RETRIES]))
+
+
+def backend(client, server):
+    if client == "LocalLLM":
+        return OllamaBackend(base_url=server.url, model="mock")
+    return OpenAIBackend(base_url=server.openai_url, model="mock", api_key_env=None)
+
+
+def policy(kind, retries):
+    patience = SHORT if kind in HANGS else LONG
+    return ClientPolicy(
+        retry=RetryPolicy(max_retries=retries, backoff=Backoff(base=0.0)),
+        attempt_timeout=2 * patience,
+        total_timeout=2 * LONG,
+        timeouts=Timeouts(connect=LONG, first_byte=patience, between_chunks=patience),
+    )
+
+
+def asked(server, kind, client, how, retries):
+    """Ask as a sync client does; return the result, the text handed out and the attempts."""
+    log = EventLog()
+    with Client(backend(client, server), policy(kind, retries), observers=[log]) as llm:
+        if how == "plain":
+            return llm.generate(REQUEST), "", log
+        with llm.stream(REQUEST) as stream:
+            text = "".join(stream)
+        return stream.result, text, log
+
+
+async def asked_async(server, kind, client, how, retries):
+    log = EventLog()
+    async with AsyncClient(backend(client, server), policy(kind, retries), observers=[log]) as llm:
+        if how == "plain":
+            return await llm.generate(REQUEST), "", log
+        async with llm.stream(REQUEST) as stream:
+            text = "".join([piece async for piece in stream])
+        return stream.result, text, log
+
+
+async def all_asked_async(server, kind):
+    met = await asyncio.gather(*(asked_async(server, kind, *cell) for cell in CELLS))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    return met
+
+
+def check(kind, cell, met):
+    client, _, retries = cell
+    result, text, log = met
+    wanted = expected(kind, client)
+    assert not result.ok, cell
+    assert not text or kind in AFTER_TEXT, cell
+    assert (result.reason, result.retryable) == (wanted.reason, wanted.retryable), (cell, result.message)
+    assert result.attempts == wanted.attempts(retries, text_was_handed_out=bool(text)), cell
+    assert [attempt.reason for attempt in log.attempts] == [wanted.reason] * result.attempts, cell
+    assert result.latency < LONG, cell
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_a_fault_is_met_as_expected_by_every_client_and_nothing_is_left(kind):
+    descriptors = Path("/proc/self/fd")
+    faults = Faults(**{str(kind): 1.0}, slow_drip_factor=1e6)
+    with Client(MockBackend(), real_time=True) as warm:  # the loop thread of the sync clients stays
+        warm.generate(" ")
+    threads = threading.active_count()
+    before = len(list(descriptors.iterdir())) if descriptors.exists() else 0
+    with FaultServer(MockBackend(latency=0.02, refusal_latency=0.0, faults=faults)) as server:
+        with ThreadPoolExecutor(len(CELLS)) as pool:
+            in_threads = list(pool.map(lambda cell: asked(server, kind, *cell), CELLS))
+        as_tasks = asyncio.run(all_asked_async(server, kind))
+        assert server.wait_until_closed(LONG)
+        records = [record for record in server.requests if record.fault is not None]
+    for met in (in_threads, as_tasks):
+        for cell, one in zip(CELLS, met, strict=True):
+            check(kind, cell, one)
+    assert {record.fault for record in records} == {str(kind)}
+    assert threading.active_count() <= threads
+    if descriptors.exists():  # others of this process may open some meanwhile, but not one for each cell
+        assert len(list(descriptors.iterdir())) < before + len(CELLS)
+
+
+def test_the_page_of_the_documentation_says_what_is_tested():
+    assert (Path(__file__).parents[2] / "notebooks" / "fault_matrix.md").read_text(encoding="utf-8") == page()
