@@ -15,7 +15,8 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from llmlab.core.client import AsyncClient
+from llmlab.core.client import AsyncClient, client_html
+from llmlab.core.display import laid_out
 from llmlab.core.text_stream import LLMStream
 from llmlab.virtual_time import VirtualLoop
 from llmlab.virtual_time.interrupts import interrupts_cancel_main, wait_for
@@ -287,4 +288,7 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.backend!r}, {self.policy!r})"
+        return laid_out(type(self).__name__, [(None, self.backend), (None, self.policy)])
+
+    def _repr_html_(self) -> str:
+        return client_html(self)

@@ -18,6 +18,7 @@ from llmlab.analysis.bootstrap import ENOUGH_CLUSTERS, evaluator, of_clusters
 from llmlab.analysis.clusters import cluster_sums, clusters
 from llmlab.analysis.estimates import mean_estimate
 from llmlab.analysis.stats import clopper_pearson
+from llmlab.core.display import grid, laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +53,12 @@ class Comparison(NamedTuple):
     def differs(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
+
+    def __repr__(self) -> str:
+        return laid_out("Comparison", self._asdict().items())
+
+    def _repr_html_(self) -> str:
+        return grid(str(self), self._fields, [self])
 
     def __str__(self) -> str:
         """Say it in a sentence."""

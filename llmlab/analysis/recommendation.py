@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from llmlab.analysis.judging import interval_text
 from llmlab.analysis.slo import minimised
 from llmlab.analysis.wording import settings_text, target_text
 from llmlab.backends.setting_paths import with_setting
+from llmlab.core.display import grid
 from llmlab.core.policy import ClientPolicy
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class Recommendation:
         return str(self)
 
     def _repr_html_(self) -> str:
-        table = self.points.to_html(index=False, escape=True, na_rep="", float_format=lambda value: f"{value:.4g}")
-        return f"<p>{html.escape(str(self))}</p>{table}"
+        rows = self.points.to_numpy(dtype=object).tolist()
+        return grid("Recommendation", [str(name) for name in self.points], rows, note=str(self))
 
     def _kept(self) -> str:
         least, verdicts = minimised(self.minimise), self.points["verdict"]

@@ -13,6 +13,7 @@ from llmlab.analysis.stats import percentile_interval
 from llmlab.analysis.summaries import summary
 from llmlab.calibration.traffic import Traffic, traffic_of
 from llmlab.calibration.visits import recorded
+from llmlab.core.display import grid, stacked
 from llmlab.core.plain_data import plain_data
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.documents import write_document
@@ -168,11 +169,12 @@ class Calibration:
         return str(self)
 
     def _repr_html_(self) -> str:
-        def table(frame: pd.DataFrame) -> str:
-            return str(frame.to_html(index=False, escape=True, na_rep="", float_format=lambda value: f"{value:.4g}"))
+        def table(title: str, frame: pd.DataFrame) -> str:
+            return grid(title, [str(name) for name in frame], frame.to_numpy(dtype=object).tolist())
 
-        unknown = f"<p>Could not be told from these events:</p>{table(self.unknown)}" if len(self.unknown) else ""
-        return f"<p>Fitted to {self.attempts:,} attempts:</p>{table(self.report)}{unknown}"
+        fitted = table(f"Fitted to {self.attempts:,} attempts", self.report)
+        unknown = [table("Could not be told from these events", self.unknown)] if len(self.unknown) else []
+        return stacked(fitted, *unknown)
 
 
 def _value(row: Any) -> str:

@@ -7,11 +7,11 @@ that it would. The rules stand in the modules `rules_*.py`, and their list in `j
 from __future__ import annotations
 
 import textwrap
-from html import escape
 from typing import Literal
 
 from pydantic import field_validator
 
+from llmlab.core.display import grid
 from llmlab.core.settings import Settings
 
 Ruling = Literal["guilty", "note", "unknown", "innocent"]
@@ -146,13 +146,9 @@ class Verdict(Settings):
         return f"Verdict({self.summary})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td><b>{finding.ruling}</b></td><td>{finding.rule}</td>"
-            f'<td style="text-align: left">{escape(str(finding))}</td></tr>'
-            for finding in self.findings
-        )
-        notices = "".join(f"<p>{escape(notice)}</p>" for notice in self.notices)
-        return f"<p>{escape(self.subject)}</p><table>{rows}</table>{notices}<p><b>{escape(self.summary)}</b></p>"
+        rows = [(finding.ruling, finding.rule, str(finding)) for finding in self.findings]
+        head = ("ruling", "rule", "what was seen")
+        return grid(f"{self.summary} {self.subject}", head, rows, note=" ".join(self.notices))
 
 
 def _count(number: int, what: str) -> str:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from llmlab.core.display import laid_out
 from llmlab.core.hidden import hidden
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings
@@ -96,8 +97,8 @@ class Answer(NamedTuple):
     time_to_first_token: float | None = None
 
     def __repr__(self) -> str:
-        shown = (f"{name}={hidden(value) if name == 'text' else value!r}" for name, value in self._asdict().items())
-        return f"Answer({', '.join(shown)})"
+        given = self._asdict().items()
+        return laid_out("Answer", [(name, hidden(value) if name == "text" else value) for name, value in given])
 
 
 class AttemptFailure(NamedTuple):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from llmlab.core.display import card
 from llmlab.core.messages import LLMFailure, LLMRequest, LLMResponse
 from llmlab.core.vocabulary import FailureReason, Fate
 
@@ -18,6 +20,27 @@ class Completed(NamedTuple):
     position: int
     request: LLMRequest
     result: LLMResponse | LLMFailure
+
+
+class Results(list["LLMResponse | LLMFailure"]):
+    """The results of a batch, in order: a list, that shows how many calls were answered and why the others were not."""
+
+    def __repr__(self) -> str:
+        why = ", ".join(f"{number:,} {reason}" for reason, number in self._failed())
+        answered = sum(result.ok for result in self)
+        return f"<{len(self):,} results: {answered:,} answered{', ' if why else ''}{why}>"
+
+    def _repr_html_(self) -> str:
+        answered, latencies = sum(result.ok for result in self), sorted(result.latency for result in self)
+        rows: list[tuple[str, object]] = [("answered", f"{answered:,} of {len(self):,}"), *self._failed()]
+        if latencies:
+            rows.append(("median latency", f"{latencies[len(latencies) // 2]:.3g} s"))
+            rows.append(("longest latency", f"{latencies[-1]:.3g} s"))
+        return card(f"{len(self):,} results", [*rows, ("attempts", f"{sum(one.attempts for one in self):,}")])
+
+    def _failed(self) -> list[tuple[str, int]]:
+        reasons = Counter(str(result.reason) for result in self if isinstance(result, LLMFailure))
+        return reasons.most_common()
 
 
 class Batch:
@@ -45,7 +68,7 @@ class Batch:
         return self._all().__await__()
 
     async def _all(self) -> list[LLMResponse | LLMFailure]:
-        return [done.result for done in sorted([done async for done in self], key=lambda done: done.position)]
+        return Results(done.result for done in sorted([done async for done in self], key=lambda done: done.position))
 
     async def __aiter__(self) -> AsyncIterator[Completed]:
         if self._begun:

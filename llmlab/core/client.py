@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llmlab.core import chance
 from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, session_of
 from llmlab.core.batch import Batch
+from llmlab.core.display import card, laid_out, stacked
 from llmlab.core.emitter import Emitter, RaceEmitter
 from llmlab.core.flow import Flow
 from llmlab.core.inner_client import InnerClient
@@ -290,7 +291,17 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.backend!r}, {self.policy!r})"
+        return laid_out(type(self).__name__, [(None, self.backend), (None, self.policy)])
+
+    def _repr_html_(self) -> str:
+        return client_html(self)
+
+
+def client_html(client: Any) -> str:
+    """Return a client of either kind as HTML: what it is, its backend and its policy."""
+    html = getattr(client.backend, "_repr_html_", None)
+    inside = html() if html is not None else card(type(client.backend).__name__, [])
+    return stacked(card(type(client).__name__, [("layer", client.layer)]), inside, client.policy._repr_html_())
 
 
 def _as_outcome(ledger: Ledger) -> Outcome:

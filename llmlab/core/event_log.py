@@ -9,10 +9,12 @@ each. Words are kept as codes into a list that grows as words appear, in 8 bits 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from struct import error as StructError  # noqa: N812 - by its own name it would be any error
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
+from llmlab.core.display import card
 from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, CallEvent, Column
 
 if TYPE_CHECKING:
@@ -145,6 +147,12 @@ class EventLog:
 
     def __repr__(self) -> str:
         return f"<EventLog: {len(self.call_table)} calls, {len(self.attempt_table)} attempts>"
+
+    def _repr_html_(self) -> str:
+        columns, words = self.call_table.arrays(), self.call_table.words()
+        fates = Counter(words["fate"][code] for code in columns["fate"])
+        rows = [("calls", f"{len(self.call_table):,}"), ("attempts", f"{len(self):,}")]
+        return card("EventLog", [*rows, *((f"calls {fate}", f"{count:,}") for fate, count in fates.most_common())])
 
     @property
     def attempts(self) -> list[AttemptEvent]:

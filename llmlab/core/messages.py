@@ -10,11 +10,11 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
+from llmlab.core.display import card, laid_out
 from llmlab.core.hidden import hidden
 from llmlab.core.settings import Settings
 
@@ -140,8 +140,6 @@ class LLMRequest(Settings):
         given = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
         return [(name, hidden(value) if name in _PRIVATE else value) for name, value in given]
 
-    __str__ = BaseModel.__repr__
-
 
 class Usage(NamedTuple):
     """Tokens read and written, as the server counted them; `None` where it did not say."""
@@ -198,18 +196,19 @@ class LLMResponse:
 
     def __repr__(self) -> str:
         given = ((one.name, getattr(self, one.name)) for one in fields(self))
-        shown = (f"{name}={hidden(value) if name in {'text', 'parsed'} else value!r}" for name, value in given)
-        return f"LLMResponse({', '.join(shown)})"
+        return laid_out(
+            "LLMResponse", [(name, hidden(value) if name in {"text", "parsed"} else value) for name, value in given]
+        )
 
     def _repr_html_(self) -> str:
-        return _as_html(
+        return card(
             f"answered in {self.latency:.2f} s, {_count(self.attempts, 'attempt')}",
             {
                 "text": f"{_count(len(self.text), 'character')}, in .text",
                 "model": self.model,
                 "finish reason": self.finish_reason,
                 **_tokens(self.usage),
-            },
+            }.items(),
         )
 
 
@@ -258,13 +257,17 @@ class LLMFailure:
         """
         raise LLMError(self) from self.cause
 
+    def __repr__(self) -> str:
+        shown = [(one.name, getattr(self, one.name)) for one in fields(self) if one.repr]
+        return laid_out("LLMFailure", [(name, value) for name, value in shown if value is not None])
+
     def _repr_html_(self) -> str:
         rows = {"message": self.message, "retryable": "yes" if self.retryable else "no", "fate": self.fate}
         if self.status_code is not None:
             rows["status"] = str(self.status_code)
         if self.partial_text:
             rows["handed out"] = _count(len(self.partial_text), "character")
-        return _as_html(f"{self.reason} after {self.latency:.2f} s, {_count(self.attempts, 'attempt')}", rows)
+        return card(f"{self.reason} after {self.latency:.2f} s, {_count(self.attempts, 'attempt')}", rows.items())
 
 
 def _tokens(usage: Usage) -> dict[str, str]:
@@ -275,16 +278,6 @@ def _tokens(usage: Usage) -> dict[str, str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _as_html(title: str, rows: dict[str, str]) -> str:
-    """Draw a small table in the notebook's own colours, so that it reads in light and dark themes."""
-    cells = "".join(
-        f"<tr><th style='text-align:left;vertical-align:top'>{escape(name)}</th>"
-        f"<td style='text-align:left;white-space:pre-wrap'>{escape(value)}</td></tr>"
-        for name, value in rows.items()
-    )
-    return f"<table><caption style='text-align:left'><b>{escape(title)}</b></caption>{cells}</table>"
 
 
 @lru_cache(maxsize=64)

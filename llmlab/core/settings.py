@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from llmlab.core.display import as_text, card, laid_out
 from llmlab.core.hidden import PRIVATE, hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -26,7 +27,10 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseModel):
-    """A frozen, serialisable value whose wrong use raises `SettingsError`."""
+    """A frozen, serialisable value whose wrong use raises `SettingsError`.
+
+    Shown, it says what differs from the defaults; in a notebook the defaults can be unfolded.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
 
@@ -48,6 +52,42 @@ class Settings(BaseModel):
             SettingsError: a name, type or value is wrong.
         """
         return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Return what a repr shows: the settings that differ from their defaults."""
+        changed = changed_settings(self)
+        return [(name, value) for name, value in super().__repr_args__() if name in changed]
+
+    def __repr__(self) -> str:
+        return laid_out(type(self).__name__, self.__repr_args__())
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        rows = list(_rows(self, ""))
+        changed = [(name, shown) for name, shown, differs in rows if differs]
+        title = type(self).__name__ if changed else f"{type(self).__name__}, all settings at their defaults"
+        return card(title, changed, folded=[(name, shown) for name, shown, differs in rows if not differs])
+
+
+def _rows(value: Settings, path: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield each setting by its path: as it is shown, and whether it differs from its default.
+
+    Only what a repr shows is shown: what a class keeps out of it is private.
+    """
+    shown, changed = dict(value.__repr_args__()), changed_settings(value)
+    for name, field in type(value).model_fields.items():
+        entry, whole = getattr(value, name), f"{path}{name}"
+        if isinstance(entry, Settings):
+            kind = field.get_default(call_default_factory=True)
+            if name in changed and type(kind) is not type(entry):
+                yield whole, type(entry).__name__, True
+            yield from ((at, said, differs and name in changed) for at, said, differs in _rows(entry, f"{whole}."))
+        elif name in shown:
+            yield whole, as_text(shown[name]), True
+        elif name not in changed and field.repr:
+            yield whole, as_text(entry), False
 
 
 def by_place(names: Sequence[str], given: Sequence[Any]) -> dict[str, Any]:

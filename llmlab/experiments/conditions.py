@@ -75,8 +75,6 @@ class Condition(Settings):
         for name, value in super().__repr_args__():
             yield name, readable(self.setting, value) if name == "value" else value
 
-    __str__ = Settings.__repr__
-
     @property
     def settings(self) -> tuple[str, ...]:
         """The paths that it asks for."""

@@ -25,6 +25,7 @@ from llmlab.analysis.summaries import summary
 from llmlab.backends.recorded_events import RecordedEvents, recorded_events
 from llmlab.backends.replay import ReplayBackend, Unknown
 from llmlab.core.client import OUTERMOST
+from llmlab.core.display import grid
 from llmlab.core.event_log import EventLog
 from llmlab.core.messages import LLMRequest
 from llmlab.core.settings import SettingsError
@@ -105,8 +106,9 @@ class Counterfactual(NamedTuple):
         return f"{self._heading()}\n\n{self.table().to_string(float_format='{:.4g}'.format)}\n\n{self._caveat()}"
 
     def _repr_html_(self) -> str:
-        table = self.table().to_html(float_format="{:.4g}".format)
-        return f"<p>{self._heading()}</p>{table}<p>{self._caveat()}</p>"
+        table = self.table()
+        rows = [[metric, *row] for metric, row in zip(table.index, table.to_numpy().tolist(), strict=True)]
+        return grid(self._heading(), ["", *table], rows, note=self._caveat())
 
     def _heading(self) -> str:
         made_up = ", ".join(f"{count} {why}" for why, count in self.unknown.items()) or "none"

@@ -20,6 +20,7 @@ from llmlab.analysis.wording import counted, shown
 from llmlab.backends.fault_kinds import FAULTS, FaultKind
 from llmlab.backends.faults import Faults
 from llmlab.backends.setting_paths import with_setting
+from llmlab.core.display import card, laid_out
 from llmlab.experiments.workload import ClosedLoop
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ class Reading(NamedTuple):
     def __str__(self) -> str:
         """Return the sentence."""
         return self.text
+
+    def __repr__(self) -> str:
+        return laid_out("Reading", self._asdict().items())
+
+    def _repr_html_(self) -> str:
+        success, latency = self.success, self.p95_latency
+        rows = [
+            ("answered", f"{success.value:.4g} [{success.low:.4g}, {success.high:.4g}]"),
+            ("p95 latency", f"{latency.value:.4g} s [{latency.low:.4g}, {latency.high:.4g}]"),
+        ]
+        return card(self.text, rows)
 
 
 def reading(experiment: Experiment, result: SweepResult | None = None, *, one_more: bool | None = None) -> Reading:

@@ -76,8 +76,6 @@ class Samples(Settings):
         for name, value in super().__repr_args__():
             yield name, axes_without_prompts(value) if name == "over" else value
 
-    __str__ = Settings.__repr__
-
     def to_dict(self) -> dict[str, Any]:
         """Return the sample as plain data, which rebuild it.
 

@@ -200,8 +200,6 @@ class Sweep(Settings):
             else:
                 yield name, tuple(map(axes_without_prompts, value)) if name == "zipped" else value
 
-    __str__ = Settings.__repr__
-
     def _settled(self, axes: Mapping[str, Axis]) -> dict[str, Axis]:
         """Return axes whose tables and lists have become the settings that they describe, as in a file of Python."""
         return {path: mapped(axis, partial(self._setting, path)) for path, axis in axes.items()}

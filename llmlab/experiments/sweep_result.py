@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from llmlab.analysis.frames import attempts_frame, calls_frame, declared_frame, server_frame
 from llmlab.analysis.summaries import HEADLINE, summary, summary_of_totals
 from llmlab.core.client import OUTERMOST
+from llmlab.core.display import grid
 from llmlab.experiments.run_tables import Events, EventsInMemory, EventsInStore, Labels, read_rows
 from llmlab.experiments.store.store import Store
 from llmlab.experiments.store.stored_runs import TABLES
@@ -217,4 +218,4 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         table = self.summary()[[*self.parameters, *HEADLINE]]
-        return str(table.to_html(float_format=lambda value: f"{value:.4g}"))
+        return grid(repr(self).strip("<>"), [str(name) for name in table], table.to_numpy(dtype=object).tolist())
