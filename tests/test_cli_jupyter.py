@@ -23,9 +23,9 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 def test_all_notebooks_are_copied_with_what_they_show(tmp_path):
     copied = copy_notebooks(tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.ipynb")) == NOTEBOOKS
-    assert {"README.md", "pictures/failure_rate.png"} <= set(copied.written)
+    assert {"README.md", "guide/policy.md", "pictures/failure_rate.png"} <= set(copied.written)
     assert copied.kept == []
-    assert not (tmp_path / "conf.py").exists()
+    assert not {"conf.py", "index.md"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_what_the_user_changed_is_kept_and_what_is_missing_is_copied_again(tmp_path):
@@ -37,8 +37,10 @@ def test_what_the_user_changed_is_kept_and_what_is_missing_is_copied_again(tmp_p
     assert (tmp_path / "quickstart.ipynb").read_text() == "mine"
 
 
-def test_the_originals_are_never_the_copies():
-    assert (originals() / "quickstart.ipynb").is_file()
+@pytest.mark.parametrize("inside", ["", "pictures"])
+def test_the_originals_are_never_edited_in_place(inside):
+    with pytest.raises(SettingsError, match="holds llmlab's own notebooks; name another folder"):
+        copy_notebooks(originals() / inside)
 
 
 def test_what_is_not_installed_is_named_with_its_extra():

@@ -78,8 +78,7 @@ def serve(
     app = "Voila" if command[0] == "voila" else "ServerApp"
     options = [f"--{app}.{name}={value}" for name, value in {"ip": HOST, "port": port, "port_retries": 0}.items()]
     options += ["--no-browser", f"--Application.log_level={_WARNINGS}"]
-    if app == "Voila":
-        options.append("--Voila.auto_token=True")
+    options.append("--Voila.auto_token=True" if app == "Voila" else "--ServerApp.answer_yes=True")
     # The token goes by the environment, which other users cannot see.
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", *command, *options],

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PACKAGE = Path(__file__).parents[1]
-_COPIED = ("*.ipynb", "README.md", "pictures/*.png")
+_COPIED = ("*.ipynb", "[!i]*.md", "guide/*.md", "pictures/*.png")
+"""Not the book's `index.md`, which only Sphinx can read."""
 _FIRST = "quickstart.ipynb"
 
 
@@ -65,8 +66,14 @@ def originals() -> Path:
 
 
 def copy_notebooks(folder: Path) -> Copied:
-    """Copy the notebooks and what they show; a file that is there is never written over."""
+    """Copy the notebooks and what they show and link to; a file that is there is never written over.
+
+    Raises:
+        SettingsError: the folder is where the originals are.
+    """
     source = originals()
+    if folder.resolve().is_relative_to(source.resolve()):
+        raise SettingsError(f"'{folder}' holds llmlab's own notebooks; name another folder, for a copy of yours")
     written, kept = [], []
     for pattern in _COPIED:
         for file in sorted(source.glob(pattern)):
