@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -128,6 +129,13 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     return "\n".join(_explain_one(detail, model) for detail in error.errors())
 
 
+def _is_private(value: object, loc: tuple[int | str, ...]) -> bool:
+    """Whether a value may be the user's own words or a model's; one word of a script is rather the name of a fault."""
+    if not isinstance(value, str) or PRIVATE.isdisjoint(loc):
+        return False
+    return "script" not in loc or not re.fullmatch(r"\w{1,30}", value)
+
+
 _BOUNDS = {
     "greater_than_equal": ("ge", "{} or more"),
     "greater_than": ("gt", "more than {}"),
@@ -150,7 +158,7 @@ def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "value_error":
         prefix = f"{path}: " if detail["loc"] else ""
         return f"{prefix}{context.get('error', detail['msg'])}"
-    got = hidden(value) if isinstance(value, str) and PRIVATE.intersection(detail["loc"]) else _shown(value)
+    got = hidden(value) if _is_private(value, detail["loc"]) else _shown(value)
     return f"{path} must be {_wanted(kind, context, detail['msg'])}, got {got}{_hint(model, detail['loc'])}"
 
 

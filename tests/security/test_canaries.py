@@ -157,6 +157,7 @@ WRONG = [
     lambda: LLMRequest(prompt="a", stop=[5, PROMPT]),
     lambda: ClosedLoop(requests=[5, PROMPT]),
     lambda: MockBackend(text=[OUTPUT]),
+    lambda: MockBackend(script=OUTPUT),
     lambda: MockBackend(script=(OUTPUT,)),
     lambda: MockBackend(script=({"kind": "answer", "text": [OUTPUT], "model": 5},)),
     lambda: Sweep(Experiment(), {"workload.requests": [[5, PROMPT]]}),
