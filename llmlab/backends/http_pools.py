@@ -70,7 +70,9 @@ class Pools:
         return found
 
     async def aclose(self) -> None:
-        """Close the connections, whoever uses them, but not those of a client that was passed in."""
+        """Close the connections, whoever uses them, but not those of a client that was passed in; give back timers."""
+        for deadlines in self._deadlines.values():
+            deadlines.close()
         pools, self._pools = self._pools, []
         for pool in pools:
             await pool.client.aclose()

@@ -174,7 +174,7 @@ def gauged(backend, layer, counts):
 def recorded(world, observers=()):
     """Run a world and return its record."""
     record = Record(world, Counts(world.foreseen))
-    run(_live(record, observers), max_steps=1_000_000)
+    run(_live(record, observers), max_steps=50_000)
     return record
 
 

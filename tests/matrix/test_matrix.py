@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from llmlab import (
-    AsyncClient,
+    AsyncLocalLLM,
+    AsyncOpenAILLM,
     Backoff,
     Client,
     ClientPolicy,
     EventLog,
     FaultServer,
     LLMRequest,
+    LocalLLM,
     MockBackend,
-    OllamaBackend,
-    OpenAIBackend,
+    OpenAILLM,
     RetryPolicy,
     Timeouts,
 )
@@ -34,10 +35,11 @@ LONG, SHORT = 30.0, 0.2  # seconds: never reached; reached by what hangs
 CELLS = list(itertools.product(CLIENTS, ["plain", "streamed"], [0, RETRIES]))
 
 
-def backend(client, server):
+def made(kind, server, client, policy, log):
+    """Make a client; `kind` 0 is the sync one of its name, 1 the async one."""
     if client == "LocalLLM":
-        return OllamaBackend(base_url=server.url, model="mock")
-    return OpenAIBackend(base_url=server.openai_url, model="mock", api_key_env=None)
+        return (LocalLLM, AsyncLocalLLM)[kind](base_url=server.url, model="mock", policy=policy, observers=[log])
+    return (OpenAILLM, AsyncOpenAILLM)[kind](base_url=server.openai_url, model="mock", policy=policy, observers=[log])
 
 
 def policy(kind, retries):
@@ -53,7 +55,7 @@ def policy(kind, retries):
 def asked(server, kind, client, how, retries):
     """Ask as a sync client does; return the result, the text handed out and the attempts."""
     log = EventLog()
-    with Client(backend(client, server), policy(kind, retries), observers=[log]) as llm:
+    with made(0, server, client, policy(kind, retries), log) as llm:
         if how == "plain":
             return llm.generate(REQUEST), "", log
         with llm.stream(REQUEST) as stream:
@@ -63,7 +65,7 @@ def asked(server, kind, client, how, retries):
 
 async def asked_async(server, kind, client, how, retries):
     log = EventLog()
-    async with AsyncClient(backend(client, server), policy(kind, retries), observers=[log]) as llm:
+    async with made(1, server, client, policy(kind, retries), log) as llm:
         if how == "plain":
             return await llm.generate(REQUEST), "", log
         async with llm.stream(REQUEST) as stream:
@@ -74,6 +76,7 @@ async def asked_async(server, kind, client, how, retries):
 async def all_asked_async(server, kind):
     met = await asyncio.gather(*(asked_async(server, kind, *cell) for cell in CELLS))
     assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()] == []
     return met
 
 
