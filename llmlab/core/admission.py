@@ -51,33 +51,32 @@ class Gate:
         self._patience = None if policy.max_queue_wait is None else Deadlines(loop)
         self.pass_through: Callable[[], bool] = _no_way
         """Enter where that needs no waiting of any kind."""
-        self.enter: Callable[[Ledger], Coroutine[Any, Any, bool]] = self._wait_for_both
+        self.enter: Callable[[Ledger], Coroutine[Any, Any, bool]]
         """Wait until an attempt may start that could not pass through; false, with nothing held, where the call ended
         instead."""
-        if self._slots is not None and self._rate is None:
-            self.pass_through = self._slots.take
-            self.enter = partial(self._wait_for_slot, self._slots)
+        if state.rate is not None:
+            self.enter = partial(self._wait_for_both, state.rate)
+        elif state.slots is not None:
+            self.pass_through = state.slots.take
+            self.enter = partial(self._wait_for_slot, state.slots)
 
     def is_open(self, now: float) -> bool:
         """Whether an attempt may start this instant, without waiting; nothing is taken."""
         slots, rate = self._slots, self._rate
         return (slots is None or slots.in_use < slots.limit) and (rate is None or rate.free_at(now) <= now)
 
-    def enter_now(self, ledger: Ledger) -> bool:
-        """Enter without waiting, as a hedge does, which must not queue. Where the gate `is_open` this succeeds."""
-        if self._slots is not None and not self._slots.take():
-            return False
+    def enter_now(self, ledger: Ledger) -> None:
+        """Enter a gate that `is_open` without waiting, as a hedge does, which must not queue."""
+        if self._slots is not None:
+            self._slots.take()
         if self._rate is not None:
             self._rate.reserve(ledger.now, self._tokens(ledger.request), math.inf)
-        return True
 
-    async def _wait_for_both(self, ledger: Ledger) -> bool:
-        slots, rate = self._slots, self._rate
+    async def _wait_for_both(self, rate: RateLimiter, ledger: Ledger) -> bool:
+        slots = self._slots
         if slots is not None and not slots.take() and not await self._wait_for_slot(slots, ledger):
             return False
         ledger.granted_at = now = ledger.now
-        if rate is None:
-            return True
         at = rate.reserve(now, self._tokens(ledger.request), ledger.deadline)
         if at is None:
             self.leave()

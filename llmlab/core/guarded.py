@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from llmlab.core.emitter import Emitter
     from llmlab.core.guard import Guard
     from llmlab.core.ledger import Ledger
+    from llmlab.core.vocabulary import BackoffSource
 
 _FATES = {
     FailureReason.CIRCUIT_OPEN: Fate.CIRCUIT_OPEN,
     FailureReason.REJECTED_BY_LIMIT: Fate.REJECTED_BY_LIMIT,
 }
+
+
+def _nothing_is_kept(_call: int, _backoff_s: float = NAN, _source: BackoffSource | None = None) -> None:
+    """Stand in for `RaceEmitter.release` where no attempt is hedged."""
 
 
 class MakesAttempts(Protocol):
@@ -60,7 +65,7 @@ class GuardedAttempts:
     def __init__(self, flow: MakesAttempts, guard: Guard, emitter: Emitter) -> None:
         self._flow = flow
         self._guard = guard
-        self._events = emitter if isinstance(emitter, RaceEmitter) else None
+        self._release = emitter.release if isinstance(emitter, RaceEmitter) else _nothing_is_kept
 
     async def run(self, ledger: Ledger) -> float:
         """Make one attempt, or a race of them; return the wait before the next, NaN where the call is over."""
@@ -81,8 +86,7 @@ class GuardedAttempts:
         began = ledger.now
         delay = None if guard.hedge_delay is None or not self._flow.hedges else guard.hedge_delay.current()
         wait = await (self._flow.attempt(ledger) if delay is None else self._race(ledger, delay))
-        if self._events is not None:
-            self._events.release(ledger.number, wait, ledger.backoff_source)
+        self._release(ledger.number, wait, ledger.backoff_source)
         if guard.hedge_delay is not None and ledger.answer is not None:
             # Of a race its whole time, be it won by a hedge: so the measured percentile does not shift by hedging.
             guard.hedge_delay.record(ledger.now - began)
@@ -126,11 +130,12 @@ class GuardedAttempts:
         if not guard.pays_for_retry(FailureReason.ATTEMPT_TIMEOUT):
             guard.given_up(branch)
             return False
-        return gate is None or gate.enter_now(branch)
+        if gate is not None:
+            gate.enter_now(branch)
+        return True
 
     def _lost(self, branch: Ledger) -> None:
-        if self._events is not None:
-            self._events.release(branch.number)
+        self._release(branch.number)
 
     def _never_began(self, branch: Ledger) -> None:
         self._guard.given_up(branch)

@@ -163,3 +163,25 @@ def test_wrong_requests_are_refused_before_anything_is_sent(requests, settings, 
     with MockLLM(observers=[log]) as llm, pytest.raises(error, match=message):
         llm.generate_many(requests, **settings)
     assert not log.calls
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_ends_the_batch_at_once(stop):
+    class Stops:
+        simulated = True
+
+        async def attempt(self, request, *, timeouts, key):
+            if request.prompt == "stop":
+                raise stop
+            await asyncio.sleep(3600.0)
+            return Answer("too late")
+
+    log = EventLog()
+    client = AsyncClient(Stops(), ClientPolicy(attempt_timeout=None, total_timeout=None), observers=[log])
+
+    async def main():
+        return await client.generate_many(["wait", "stop", "wait"], concurrency=2)
+
+    with pytest.raises(stop):
+        run(main())
+    assert sorted(event.fate for event in log.calls) == [Fate.CANCELLED, Fate.CRASHED]

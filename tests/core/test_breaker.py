@@ -203,3 +203,46 @@ def test_reasons_of_the_request_itself_say_nothing_of_the_server():
 def test_settings_that_mean_nothing_are_refused(setting, value):
     with pytest.raises(SettingsError, match=setting):
         CircuitBreaker(**{setting: value})
+
+
+@pytest.mark.parametrize("sick", [True, False])
+def test_what_nobody_let_pass_moves_a_breaker_that_is_not_closed_in_no_way(sick):
+    breaker = opened(at=0.0)
+    breaker.record(1.0, sick=sick)
+    assert (breaker.state, breaker.wait(1.0)) == ("open", 4.0)
+    assert breaker.allow(5.0)  # the probe
+    breaker.forget()
+    breaker.record(5.0, sick=sick)
+    assert breaker.state == "half_open"
+    assert breaker.allow(5.0)
+    assert not breaker.allow(5.0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [
+        ({0.0: "sss", 10.0: "s"}, "closed"),  # what is as old as the window has left it
+        ({0.0: "sss", 9.9: "s"}, "open"),
+        ({100.0: "h", 100.9: "ss", 110.0: "ss"}, "closed"),  # within a tenth of the window: one slice, and one end
+        ({100.0: "h", 100.9: "ss", 109.9: "s"}, "open"),
+        ({100.0: "h", 101.0: "ss", 110.5: "ss"}, "open"),  # a tenth of the window later: a slice of its own
+        ({100.0: "h", 101.0: "ss", 111.0: "ss"}, "closed"),
+        ({100.0: "h", 105.0: "ss", 110.5: "ss"}, "open"),
+    ],
+)
+def test_the_window_moves_on_by_tenths(outcomes, state):
+    breaker = BreakerState(FOUR)
+    for now, some in outcomes.items():
+        for outcome in some:
+            assert breaker.state == "closed"
+            breaker.record(now, sick=outcome == "s")
+    assert breaker.state == state
+
+
+def test_a_ticket_is_a_positive_number_in_every_state_that_gives_one():
+    breaker = opened(at=0.0)
+    assert BreakerState(FOUR).allow(0.0) >= 1
+    assert breaker.allow(1.0) == 0
+    assert breaker.allow(5.0) >= 1
+    breaker.record(5.0, sick=False)
+    assert breaker.allow(5.0) >= 1

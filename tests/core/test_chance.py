@@ -3,7 +3,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.core.chance import Purpose, derived, uniform, unit, words
+from llmlab.core.chance import Purpose, derived, two_uniforms, uniform, unit, words
 
 WORD = st.integers(0, 2**64 - 1)
 KEY = st.tuples(WORD, WORD, WORD, st.sampled_from(Purpose))
@@ -44,3 +44,9 @@ def test_the_eight_numbers_of_a_key_are_unrelated():
 @given(st.integers(), st.lists(st.integers(0, 2**40), min_size=1, max_size=4))
 def test_derived_numbers_fit_a_signed_64_bit_column(seed, labels):
     assert 0 <= derived(seed, *labels) < 2**63
+
+
+@given(st.integers(), st.integers(), st.integers(), st.sampled_from(Purpose))
+def test_two_draws_are_the_first_two_of_a_keys_words_however_large_its_parts(seed, call, attempt, purpose):
+    first, second, *_ = words(seed, call, attempt, purpose)
+    assert two_uniforms(seed, call, attempt, purpose) == (unit(first), unit(second))

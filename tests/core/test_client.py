@@ -19,11 +19,16 @@ from llmlab import (
     EventLog,
     FailureReason,
     Fate,
+    LLMRequest,
     MockBackend,
     RateLimit,
     RetryPolicy,
+    Timeouts,
 )
+from llmlab.core.backend import AttemptKey
 from llmlab.core.chance import derived
+from llmlab.core.inner_client import InnerClient
+from llmlab.core.ledger import Ledger
 from llmlab.core.state import ClientState
 from llmlab.virtual_time import VirtualLoop, run
 
@@ -385,3 +390,55 @@ def test_a_call_under_way_keeps_its_deadline_when_its_client_is_closed():
         return [result.fate for result in results], loop.time(), [t for t in loop._timers if not t.cancelled()]
 
     assert run(main()) == ([Fate.DEADLINE, Fate.DEADLINE], 5.0, [])
+
+
+def test_a_client_is_a_backend_even_where_nobody_asks_for_its_session():
+    log = EventLog()
+    client = AsyncClient(Echo(), observers=[log])
+    outcome = run(client.attempt(LLMRequest(prompt="Hi"), timeouts=Timeouts(), key=AttemptKey(3, 2)))
+    assert outcome.text == "You said: Hi"
+    assert [(event.call, event.parent_call, event.parent_attempt) for event in log.calls] == [(derived(3, 2), 3, 2)]
+
+
+def test_a_session_shows_the_servers_view_asks_for_its_own_model_and_closes_what_is_behind():
+    class Models:
+        view, closed = "the view", 0
+
+        async def attempt(self, request, *, timeouts, key):
+            return Answer("done", model=request.model)
+
+        async def aclose(self):
+            self.closed += 1
+
+    async def main():
+        backend = Models()
+        client = AsyncClient(backend)
+        session = client.session()
+        assert client.session() is session
+        assert session.view == "the view"
+        request = LLMRequest(prompt="Hi", model="asked")
+        for inner, model in [(session, "asked"), (InnerClient(client, "own"), "own")]:
+            for number in range(2):
+                outcome = await inner.attempt(request, timeouts=Timeouts(), key=AttemptKey(number, 1))
+                assert outcome.model == model
+        await session.aclose()
+        assert backend.closed == 1
+
+    run(main())
+
+
+def test_a_client_over_another_backend_shares_its_limits_and_nothing_else():
+    client = AsyncClient(Never(), ClientPolicy(max_concurrency=2), seed=1)
+    other = client.over(Echo(), 7)
+    assert (other.seed, client.seed, other.state) == (7, 1, client.state)
+    assert run(other.generate("Hi")).text == "You said: Hi"
+
+
+def test_a_client_shows_its_backend_and_its_policy():
+    client = AsyncClient(MockBackend(), ClientPolicy(max_concurrency=2))
+    assert repr(client) == f"AsyncClient({client.backend!r}, {client.policy!r})"
+
+
+def test_a_call_that_has_no_end_has_no_result():
+    with pytest.raises(RuntimeError, match="a call ends with an answer or a failure"):
+        Ledger(LLMRequest(prompt="Hi"), 1, 0.0, 0.0, 10.0).result()

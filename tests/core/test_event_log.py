@@ -1,6 +1,8 @@
 import math
 import pickle
+import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +82,12 @@ def test_a_log_survives_pickling_and_goes_on():
     again = pickle.loads(pickle.dumps(log))
     again.on_attempt(event)
     assert (len(log), len(again), len(again.attempts)) == (1, 2, 2)
+
+
+def test_a_number_that_fits_no_column_is_an_error_and_not_another_number():
+    log = EventLog()
+    log.on_call(
+        CallEvent("client", 2**63, -1, 0, 0.0, 0.0, 1.0, Fate.ANSWERED, None, None, 1, *[0.0] * 5, *[NAN] * 2, None)
+    )
+    with pytest.raises(struct.error):
+        log.call_table.flush()

@@ -27,6 +27,7 @@ from llmlab import (
 )
 from llmlab.core.vocabulary import REASONS, RETRYABLE
 from llmlab.virtual_time import run
+from tests.core.late_loop import run_late
 
 R = FailureReason
 STEADY = Backoff(base=1.0, jitter="none")
@@ -641,3 +642,15 @@ def test_truncated_output_that_does_not_fit_is_not_retried():
     assert (result.reason, result.fate, result.attempts) == (R.TRUNCATED_OUTPUT, Fate.NOT_RETRYABLE, 1)
     result, _ = ask("a", script=["truncated"])
     assert (result.ok, result.finish_reason) == (True, "length")
+
+
+def test_an_answer_that_comes_with_the_loop_late_is_late_although_no_timer_has_fired():
+    class KeepsTheLoop:
+        async def attempt(self, request, *, timeouts, key):
+            asyncio.get_running_loop().behind += 60.0
+            return Answer("done")
+
+    policy = ClientPolicy(attempt_timeout=5.0, total_timeout=90.0, retry=RetryPolicy(max_retries=0))
+    result = run_late(AsyncClient(KeepsTheLoop(), policy).generate("Hello"))
+    assert (result.reason, result.fate) == (R.ATTEMPT_TIMEOUT, Fate.RETRIES_EXHAUSTED)
+    assert result.latency >= 60.0

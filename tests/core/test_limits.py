@@ -142,3 +142,32 @@ def test_tokens_are_settled_in_both_directions():
 def test_tokens_are_estimated_from_the_prompt_and_max_tokens():
     assert estimated_tokens(LLMRequest(prompt="x" * 40)) == 10
     assert estimated_tokens(LLMRequest(prompt="x" * 40, max_tokens=100)) == 110
+
+
+def test_a_slot_passes_over_those_who_are_no_longer_waiting():
+    loop = asyncio.new_event_loop()
+    slots, gone, next_one = Slots(1), loop.create_future(), loop.create_future()
+    assert slots.take()
+    slots.waiting.extend([gone, next_one])
+    gone.cancel()
+    slots.give()
+    assert next_one.done()
+    assert (slots.in_use, list(slots.waiting)) == (1, [])
+    slots.give()
+    assert slots.in_use == 0
+    loop.close()
+
+
+def test_tokens_that_no_limit_counts_settle_nothing():
+    limiter = RateLimiter(RateLimit(requests=60))
+    assert limiter.reserve(0.0, 1.0, math.inf) == 0.0
+    limiter.settle(1.0, 1000.0)
+    assert limiter.free_at(0.0) == 1.0
+
+
+@pytest.mark.parametrize(("actual", "free_at"), [(40.0, 20.0), (10.0, 5.0), (100.0, 50.0)])
+def test_what_the_server_counted_moves_the_next_start_by_its_difference(actual, free_at):
+    limiter = RateLimiter(RateLimit(tokens=120, per=60.0))  # half a second for a token
+    assert limiter.reserve(0.0, 40.0, math.inf) == 0.0
+    limiter.settle(40.0, actual)
+    assert limiter.free_at(0.0) == free_at

@@ -4,7 +4,18 @@ from fractions import Fraction
 import pytest
 from pydantic import BaseModel
 
-from llmlab import ClientPolicy, ClosedLoop, LLMRequest, OllamaBackend, RetryPolicy, SettingsError
+from llmlab import (
+    Answer,
+    AttemptFailure,
+    ClientPolicy,
+    ClosedLoop,
+    FailureReason,
+    LLMRequest,
+    OllamaBackend,
+    RetryPolicy,
+    SettingsError,
+    Usage,
+)
 from llmlab.core.plain_data import canonical_json, plain_data
 from llmlab.core.settings import Settings
 
@@ -59,3 +70,19 @@ def test_the_canonical_form_is_ascii_and_exact():
     written = canonical_json(data)
     assert written.isascii()
     assert json.loads(written) == data
+
+
+def test_the_outcome_of_an_attempt_says_which_of_the_two_it_is():
+    answer = plain_data(Answer("Hi", usage=Usage(1, 2)))
+    assert (answer["kind"], answer["text"], answer["usage"]) == (
+        "answer",
+        "Hi",
+        {"input_tokens": 1, "output_tokens": 2},
+    )
+    failure = plain_data(AttemptFailure(FailureReason.OVERLOADED, "busy", 503))
+    assert (failure["kind"], failure["reason"], failure["status_code"]) == ("failure", "overloaded", 503)
+
+
+def test_a_set_is_a_sorted_list():
+    reasons = frozenset({FailureReason.SERVER_ERROR, FailureReason.OVERLOADED, FailureReason.EMPTY_OUTPUT})
+    assert plain_data(reasons) == ["empty_output", "overloaded", "server_error"]

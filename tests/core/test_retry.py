@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from llmlab import Backoff, FailureReason, RetryPolicy
 from llmlab.core.backend import AttemptFailure
 from llmlab.core.retry import Jitter
-from llmlab.core.vocabulary import RETRYABLE
+from llmlab.core.vocabulary import RETRYABLE, BackoffSource
 
 JITTERS = ("full", "equal", "decorrelated", "none", "proportional", "additive")  # symmetric alone exceeds the maximum
 
@@ -134,3 +134,18 @@ def test_retry_on_names_the_reasons_itself(reason):
 def test_the_client_side_reasons_of_an_inner_client_are_retryable_but_cancellation_is_not():
     assert {FailureReason.CIRCUIT_OPEN, FailureReason.REJECTED_BY_LIMIT, FailureReason.BUDGET_EXHAUSTED} <= RETRYABLE
     assert FailureReason.CANCELLED not in RETRYABLE
+
+
+def test_a_wait_too_large_to_compute_is_the_maximum_or_nothing_where_the_base_is_nothing():
+    assert Backoff(base=0.5, factor=10.0, maximum=7.0, jitter="none").delay(1000, 0.0, 0.5) == 7.0
+    assert Backoff(base=0.0, factor=10.0, maximum=7.0, jitter="none").delay(1000, 0.0, 0.5) == 0.0
+
+
+def test_additive_jitter_is_a_share_of_its_seconds():
+    assert Backoff(base=1.0, jitter="additive", jitter_seconds=4.0).delay(1, 0.0, 0.25) == 2.0
+
+
+def test_a_policys_wait_grows_from_the_wait_before_where_the_backoff_does():
+    policy = RetryPolicy(backoff=Backoff(base=1.0, maximum=100.0, jitter="decorrelated"))
+    failure = AttemptFailure(FailureReason.OVERLOADED, "busy")
+    assert policy.wait(failure, 2, 10.0, 0.5) == (15.5, BackoffSource.BACKOFF)  # half way from 1 to 30

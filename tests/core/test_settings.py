@@ -1,5 +1,10 @@
-from llmlab import Backoff, ClientPolicy, RetryPolicy
-from llmlab.core.settings import changed_settings
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Discriminator, field_validator
+
+from llmlab import Backoff, ClientPolicy, RetryPolicy, SettingsError
+from llmlab.core.settings import Settings, by_place, changed_settings
 
 
 def test_only_what_differs_from_its_default_is_changed():
@@ -7,3 +12,47 @@ def test_only_what_differs_from_its_default_is_changed():
     assert changed_settings(Backoff(maximum=8, base=2)) == {"base": 2.0}
     retry = RetryPolicy(max_retries=5)
     assert changed_settings(ClientPolicy(total_timeout=None, retry=retry)) == {"retry": retry, "total_timeout": None}
+
+
+def test_one_unnamed_setting_too_many_is_refused_and_the_names_are_given():
+    assert by_place(("low", "high"), (1,)) == {"low": 1}
+    with pytest.raises(TypeError, match=r"at most 2 are given without a name \(low, high\), got 3"):
+        by_place(("low", "high"), (1, 2, 3))
+
+
+class Cat(Settings):
+    kind: Literal["cat"] = "cat"
+    lives: int = 9
+
+
+class Dog(Settings):
+    kind: Literal["dog"] = "dog"
+
+
+class Owner(Settings):
+    pet: Annotated[Cat | Dog, Discriminator("kind")]
+    share: float = 0.0
+
+    @field_validator("share")
+    @classmethod
+    def _no_third(cls, share):
+        if share == 3.0:
+            raise ValueError("three is one too many")
+        return share
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pet": {"lives": 1}}, "pet must say of which 'kind' it is, got a dict"),
+        ({"pet": {"kind": "cow"}}, "pet must be of one of the kinds 'cat', 'dog', got 'cow'"),
+        ({}, "Owner needs 'pet'"),
+        ({"pet": Dog(), "share": float("nan")}, "share must be a finite number, got NaN"),
+        ({"pet": Dog(), "share": 3.0}, "share: three is one too many"),
+        ({"pet": Dog(), "shore": 1.0}, "Owner has no setting 'shore'; did you mean 'share'? valid: pet, share"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_what_is_valid(given, message):
+    with pytest.raises(SettingsError) as refused:
+        Owner(**given)
+    assert str(refused.value) == message

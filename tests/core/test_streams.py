@@ -1,6 +1,7 @@
 """Streamed calls, under virtual time: what is handed out and retried, who waits for whom, and what is left over."""
 
 import asyncio
+import gc
 import inspect
 import textwrap
 
@@ -618,3 +619,100 @@ def test_the_example_in_the_docstring_runs(thing, capsys):
 def test_the_example_in_the_sync_docstring_runs(capsys):
     exec(examples(Client.stream), {"llm": MockLLM()})
     assert capsys.readouterr().out == f"{TEXT}True\n"
+
+
+def test_an_attempt_that_stands_in_the_object_itself_gives_its_text_as_one_piece():
+    class Plain:
+        simulated = True
+
+        def __init__(self, outcome):
+            async def attempt(request, *, timeouts, key):
+                return outcome
+
+            self.attempt = attempt
+
+    came, result = read(AsyncClient(Plain(Answer("Hello"))))
+    assert (texts(came), result.ok) == (["Hello"], True)
+    came, result = read(AsyncClient(Plain(BROKEN), ClientPolicy(retry=RetryPolicy(max_retries=0))))
+    assert (came, result.reason) == ([], R.CONNECTION_LOST)
+
+
+def test_a_stream_that_was_inherited_alone_is_used():
+    class Named(Told):
+        name = "named"
+
+    came, _ = read(AsyncClient(Named(["Hel", "lo", Answer("Hello")])))
+    assert texts(came) == ["Hel", "lo"]
+
+
+def test_a_stream_that_has_begun_does_not_begin_again_with_its_block():
+    async def main():
+        backend = Told(["Hel", "lo", Answer("Hello")])
+        stream = AsyncClient(backend).stream("Hi")
+        assert await stream.next_piece() == "Hel"
+        async with stream:
+            assert [piece async for piece in stream] == ["lo"]
+        assert (backend.begun, stream.result.text) == (1, "Hello")
+
+    run(main())
+
+
+def test_a_stream_that_is_cancelled_while_it_begins_is_a_cancelled_call():
+    log = EventLog()
+
+    async def main():
+        stream = AsyncClient(Silent(), observers=[log]).stream("Hi")
+        entering = asyncio.create_task(stream.begin())
+        await asyncio.sleep(0)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert stream.result.reason is R.CANCELLED
+
+    run(main())
+    assert [event.fate for event in log.calls] == [Fate.CANCELLED]
+
+
+def test_who_is_cancelled_while_closing_a_stream_leaves_none_under_way():
+    log = EventLog()
+
+    class PutsItselfAway(Silent):
+        async def attempt(self, request, *, timeouts, key):
+            try:
+                await super().attempt(request, timeouts=timeouts, key=key)
+            finally:
+                await asyncio.sleep(5.0)
+
+    async def main():
+        stream = AsyncClient(PutsItselfAway(), observers=[log]).stream("Hi")
+        await stream.begin()
+        await asyncio.sleep(1.0)
+        closing = asyncio.create_task(stream.aclose())
+        await asyncio.sleep(1.0)
+        assert not closing.done()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert not stream.is_under_way
+
+    run(main())
+    assert [event.fate for event in log.calls] == [Fate.CANCELLED]
+
+
+def test_a_call_whose_loop_is_gone_ends_without_a_record_and_without_a_complaint():
+    log = EventLog()
+    loop = asyncio.new_event_loop()
+
+    async def begun():
+        stream = AsyncClient(Told(["Hel", 3600.0, Answer("Hello")]), observers=[log]).stream("Hi")
+        assert await stream.next_piece() == "Hel"
+        return [stream]
+
+    held = loop.run_until_complete(begun())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    with pytest.warns(ResourceWarning, match="was dropped before its end"):
+        held.clear()
+    del loop
+    gc.collect()
+    assert log.calls == []

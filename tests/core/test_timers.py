@@ -3,7 +3,7 @@ import contextlib
 
 import pytest
 
-from llmlab.core.timers import Deadlines, cut_short, sleep_until
+from llmlab.core.timers import Deadlines, cut_short, sleep_until, this_task
 from llmlab.virtual_time import run
 
 
@@ -133,3 +133,19 @@ def test_deadlines_that_are_closed_still_end_a_wait_under_way_and_leave_no_timer
         return ended, [timer for timer in loop._timers if not timer.cancelled()]
 
     assert run(main()) == (3.0, [])
+
+
+def test_a_call_outside_a_task_is_refused_with_what_to_do():
+    loop = asyncio.new_event_loop()
+    told = []
+
+    def in_a_callback():
+        with pytest.raises(RuntimeError, match=r"must run in an asyncio task; use asyncio\.run\(\)") as refused:
+            this_task(loop)
+        told.append(refused.value)
+
+    loop.call_soon(in_a_callback)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert len(told) == 1

@@ -1,0 +1,130 @@
+"""Races of hedged attempts: however one ends, nothing outlives its call and nothing is lost or held."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from llmlab import Answer, AsyncClient, AttemptFailure, ClientPolicy, EventLog, FailureReason, Hedging, RetryPolicy
+from llmlab.virtual_time import run
+
+POLICY = ClientPolicy(
+    hedging=Hedging(delay=1.0), max_concurrency=4, retry=RetryPolicy(max_retries=0), attempt_timeout=None
+)
+
+
+class Told:
+    """Does with the attempts of a call what their number says."""
+
+    simulated = True
+
+    def __init__(self, **attempts):
+        self.attempts, self.inside = attempts, 0
+
+    async def attempt(self, request, *, timeouts, key):
+        self.inside += 1
+        try:
+            return await self.attempts.get(f"number_{key.attempt}", never)()
+        finally:
+            self.inside -= 1
+
+
+async def never():
+    await asyncio.get_running_loop().create_future()
+
+
+async def answers_at_2():
+    await asyncio.sleep(2.0 - asyncio.get_running_loop().time())
+    return Answer("done")
+
+
+async def breaks_when_cancelled():
+    try:
+        await never()
+    except asyncio.CancelledError:
+        raise ZeroDivisionError("a bug in the clean-up") from None
+
+
+async def takes_five_seconds_to_end():
+    try:
+        await never()
+    finally:
+        await asyncio.sleep(5.0)
+
+
+def clean(client, backend):
+    return (backend.inside, client.state.slots.in_use, len(client.state.slots.waiting)) == (0, 0, 0)
+
+
+def test_a_bug_that_a_loser_meets_when_it_is_cancelled_is_raised_and_not_lost():
+    async def main():
+        backend = Told(number_1=breaks_when_cancelled, number_2=answers_at_2)
+        client = AsyncClient(backend, POLICY)
+        with pytest.raises(ZeroDivisionError, match="a bug in the clean-up"):
+            await client.generate("Hello")
+        assert clean(client, backend)
+
+    run(main())
+
+
+def test_no_attempt_outlives_its_call_even_if_the_wait_for_its_end_is_cancelled():
+    log = EventLog()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        backend = Told(number_1=takes_five_seconds_to_end, number_2=answers_at_2)
+        client = AsyncClient(backend, POLICY, observers=[log])
+        call = asyncio.create_task(client.generate("Hello"))
+        await asyncio.sleep(3.0)  # the second has answered at 2 s; the first is still putting itself away
+        assert not call.done()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert loop.time() == 3.0  # the cancellation reached the clean-up too
+        assert clean(client, backend)
+
+    run(main())
+    assert Counter(event.reason for event in log.attempts) == {None: 1, FailureReason.CANCELLED: 1}
+    assert [event.reason for event in log.calls] == [FailureReason.CANCELLED]
+
+
+@pytest.mark.parametrize("turns", range(24))
+def test_a_loop_that_ends_all_its_tasks_in_any_turn_of_a_race_leaves_no_slot_taken(turns):
+    """As `asyncio.run` does when its main coroutine is done: a hedge may then be cancelled before its first turn."""
+    log = EventLog()
+    policy = POLICY.replace(hedging=Hedging(delay=0.0, max_hedges=3))
+
+    async def main():
+        backend = Told()
+        client = AsyncClient(backend, policy, observers=[log])
+        call = asyncio.create_task(client.generate("Hello"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        assert call.cancelled()
+        assert clean(client, backend)
+
+    run(main())
+    assert {event.reason for event in log.attempts} <= {FailureReason.CANCELLED}
+    assert [event.attempts for event in log.calls] == ([len(log.attempts)] if turns else [])
+
+
+def test_the_answer_of_the_first_wins_although_a_hedge_failed_before():
+    log = EventLog()
+
+    async def fails():
+        return AttemptFailure(FailureReason.OVERLOADED, "busy")
+
+    async def main():
+        backend = Told(number_1=answers_at_2, number_2=fails)
+        client = AsyncClient(backend, POLICY, observers=[log])
+        result = await client.generate("Hello")
+        assert result.ok
+        assert result.attempts == 2
+        assert clean(client, backend)
+
+    run(main())
+    assert [(event.attempt, event.reason) for event in log.attempts] == [(2, FailureReason.OVERLOADED), (1, None)]
