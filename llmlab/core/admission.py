@@ -56,7 +56,7 @@ class Gate:
         instead."""
         if state.rate is not None:
             self.enter = partial(self._wait_for_both, state.rate)
-        elif state.slots is not None:
+        elif state.slots is not None:  # pragma: no branch - a flow without either limit makes no gate
             self.pass_through = state.slots.take
             self.enter = partial(self._wait_for_slot, state.slots)
 

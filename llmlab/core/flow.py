@@ -258,8 +258,7 @@ class Flow:
         retry = self._retry
         ledger.backoff_source = None
         if ledger.now >= ledger.deadline:
-            known = failure.reason is _DEADLINE
-            ledger.end(Fate.DEADLINE, failure if known else out_of_time(self._policy, "during an attempt"))
+            ledger.end(Fate.DEADLINE, out_of_time(self._policy, "during an attempt"))
         elif not retry.allows(failure):
             ledger.end(Fate.NOT_RETRYABLE, failure)
         elif retry.exhausted(ledger.attempts - ledger.hedges, ledger.now - ledger.started):

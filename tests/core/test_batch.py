@@ -166,7 +166,7 @@ def test_wrong_requests_are_refused_before_anything_is_sent(requests, settings, 
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_program_ends_the_batch_at_once(stop):
+def test_what_ends_the_program_ends_the_batch_too(stop):
     class Stops:
         simulated = True
 
@@ -182,6 +182,11 @@ def test_what_ends_the_program_ends_the_batch_at_once(stop):
     async def main():
         return await client.generate_many(["wait", "stop", "wait"], concurrency=2)
 
-    with pytest.raises(stop):
-        run(main())
+    loop = asyncio.new_event_loop()
+    batch = loop.create_task(main())
+    with pytest.raises(stop):  # out of the loop, as asyncio has it
+        loop.run_until_complete(batch)
+    with pytest.raises(stop):  # and out of the batch, where the loop goes on
+        loop.run_until_complete(batch)
+    loop.close()
     assert sorted(event.fate for event in log.calls) == [Fate.CANCELLED, Fate.CRASHED]

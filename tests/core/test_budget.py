@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab import FailureReason, SettingsError
+from llmlab import AttemptFailure, ClientPolicy, FailureReason, LLMRequest, SettingsError
 from llmlab.core.budget import BudgetLevel, RetryBudget
+from llmlab.core.guard import Guard
+from llmlab.core.ledger import Ledger
 
 TIMEOUT, BUSY, LIMITED = FailureReason.ATTEMPT_TIMEOUT, FailureReason.OVERLOADED, FailureReason.RATE_LIMITED
 AWS = RetryBudget(capacity=500, retry_cost=5, timeout_cost=10, per_success=1, refund=True)
@@ -182,3 +184,20 @@ def test_tokens_are_finite_and_not_negative(name):
     for value in (-1, float("nan"), float("inf")):
         with pytest.raises(SettingsError, match=name):
             RetryBudget(**{name: value})
+
+
+@pytest.mark.parametrize(("reason", "levels"), [(FailureReason.OVERLOADED, 1), (FailureReason.INVALID_REQUEST, 0)])
+def test_a_failure_that_would_not_be_retried_says_nothing_to_the_budget(reason, levels):
+    class Counting(BudgetLevel):
+        failures = 0
+
+        def failed(self):
+            self.failures += 1
+
+    class Counted(RetryBudget):
+        def at_work(self):
+            return Counting(self)
+
+    guard = Guard(ClientPolicy(budget=Counted()), None)
+    guard.ended(1.0, AttemptFailure(reason, "no"), Ledger(LLMRequest(prompt="Hi"), 1, 0.0, 0.0, 9.0))
+    assert guard.budget.failures == levels

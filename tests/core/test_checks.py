@@ -186,3 +186,10 @@ def test_a_remote_schema_is_never_fetched():
 
 def test_a_schema_that_refers_to_itself_without_end_fails_and_does_not_raise():
     assert failure_of("1", {"$ref": "#"}).reason is FailureReason.MALFORMED_OUTPUT
+
+
+def test_a_reference_out_of_the_schema_is_not_followed_by_the_check_of_an_answer_either():
+    request = LLMRequest(prompt="a", response_format={"$ref": "http://127.0.0.1:1/schema.json"})
+    failure, parsed = unusable(request, Answer("{}"))
+    assert (failure.reason, parsed) == (FailureReason.MALFORMED_OUTPUT, None)
+    assert failure.message == "the text does not fit the response_format: the schema refers to something outside itself"

@@ -13,6 +13,7 @@ from llmlab import (
     MockLLM,
     RetryPolicy,
 )
+from llmlab.core.emitter import Emitter
 from llmlab.core.hedging import Hedging
 from llmlab.virtual_time import run
 
@@ -80,3 +81,12 @@ def test_of_a_race_that_fails_the_last_to_fail_says_which_backoff_follows():
     assert waits == [(1, False, 2.0, None), (2, True, 2.5, "backoff"), (3, False, 3.75, None)]
     assert [event.backoff_s for event in log.attempts][1] == 1.0
     assert log.attempts[0].reason == FailureReason.SERVER_ERROR
+
+
+def test_an_emitter_may_be_made_of_plain_observers_and_of_other_emitters():
+    log, other = EventLog(), EventLog()
+    followed = Emitter([other])
+    emitter = Emitter(of=[[log], followed])
+    assert list(emitter) == [log, other]
+    followed.remove(other)
+    assert list(emitter) == [log]

@@ -84,10 +84,13 @@ def test_a_log_survives_pickling_and_goes_on():
     assert (len(log), len(again), len(again.attempts)) == (1, 2, 2)
 
 
-def test_a_number_that_fits_no_column_is_an_error_and_not_another_number():
+@pytest.mark.parametrize(("number", "started"), [(2**63, 0.0), (1, "soon")])
+def test_a_number_that_fits_no_column_is_an_error_and_not_another_number(number, started):
     log = EventLog()
     log.on_call(
-        CallEvent("client", 2**63, -1, 0, 0.0, 0.0, 1.0, Fate.ANSWERED, None, None, 1, *[0.0] * 5, *[NAN] * 2, None)
+        CallEvent(
+            "client", number, -1, 0, 0.0, started, 1.0, Fate.ANSWERED, None, None, 1, *[0.0] * 5, *[NAN] * 2, None
+        )
     )
     with pytest.raises(struct.error):
         log.call_table.flush()

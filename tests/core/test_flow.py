@@ -25,7 +25,10 @@ from llmlab import (
     Timeouts,
     Usage,
 )
-from llmlab.core.vocabulary import REASONS, RETRYABLE
+from llmlab.core.budget import RetryBudget
+from llmlab.core.chance import Purpose, uniform
+from llmlab.core.hedging import Hedging
+from llmlab.core.vocabulary import REASONS, RETRYABLE, BackoffSource
 from llmlab.virtual_time import run
 from tests.core.late_loop import run_late
 
@@ -654,3 +657,95 @@ def test_an_answer_that_comes_with_the_loop_late_is_late_although_no_timer_has_f
     result = run_late(AsyncClient(KeepsTheLoop(), policy).generate("Hello"))
     assert (result.reason, result.fate) == (R.ATTEMPT_TIMEOUT, Fate.RETRIES_EXHAUSTED)
     assert result.latency >= 60.0
+
+
+class Fails:
+    """Fails in one way, and lets the loop be late afterwards."""
+
+    def __init__(self, *, behind=0.0):
+        self.behind = behind
+
+    async def attempt(self, request, *, timeouts, key):
+        asyncio.get_running_loop().call_soon(self.keep, asyncio.get_running_loop())
+        return AttemptFailure(R.OVERLOADED, "busy")
+
+    def keep(self, loop):
+        loop.behind += self.behind
+
+
+def test_a_backoff_and_the_deadline_that_a_late_loop_finds_over_together_are_the_deadline():
+    policy = ClientPolicy(attempt_timeout=None, total_timeout=30.0, retry=RetryPolicy(backoff=STEADY))
+    result = run_late(AsyncClient(Fails(behind=60.0), policy).generate("Hello"))
+    assert (result.fate, result.attempts, result.last_reason) == (Fate.DEADLINE, 1, R.OVERLOADED)
+    assert result.message == "total_timeout=30.0 s ran out while waiting"
+
+
+def test_an_attempt_that_a_late_loop_finds_over_with_the_whole_call_ends_the_call():
+    class KeepsTheLoop:
+        async def attempt(self, request, *, timeouts, key):
+            asyncio.get_running_loop().behind += 60.0
+            return Answer("done")
+
+    policy = ClientPolicy(attempt_timeout=5.0, total_timeout=30.0)
+    result = run_late(AsyncClient(KeepsTheLoop(), policy).generate("Hello"))
+    assert (result.reason, result.fate, result.attempts) == (R.TOTAL_DEADLINE_EXCEEDED, Fate.DEADLINE, 1)
+    assert result.message == "total_timeout=30.0 s ran out during an attempt"
+
+
+def test_what_is_no_outcome_is_named_with_the_backend_that_returned_it():
+    class Wrong:
+        simulated, name = True, "mine"
+
+        async def attempt(self, request, *, timeouts, key):
+            return "a text"
+
+    with pytest.raises(TypeError) as refused:
+        run(AsyncClient(Wrong()).generate("Hello"))
+    assert str(refused.value) == "backend 'mine' must return an Answer or an AttemptFailure, got str"
+
+
+def test_every_backoff_is_computed_from_the_one_before_and_the_last_attempt_has_none():
+    backoff = Backoff(base=1.0, maximum=100.0, jitter="decorrelated")
+    _, log = ask(script=["overload"] * 4, backoff=backoff, max_retries=3, seed=5)
+    waits = [event.backoff_s for event in log.attempts]
+    expected, before = [], 0.0
+    for retry in (1, 2, 3):
+        before = backoff.delay(retry, before, uniform(5, 0, retry, Purpose.BACKOFF))
+        expected.append(before)
+    assert waits[:3] == expected
+    assert math.isnan(waits[3])
+    assert [event.backoff_source for event in log.attempts] == [BackoffSource.BACKOFF] * 3 + [None]
+
+
+def test_hedges_are_no_retries_to_the_backoff():
+    backend = MockBackend(latency=2.0, server_error_probability=1.0, refusal_latency=2.0)
+    retry = RetryPolicy(max_retries=1, backoff=Backoff(base=1.0, factor=3.0, maximum=99.0, jitter="none"))
+    log = EventLog()
+    result = run(
+        AsyncClient(backend, ClientPolicy(hedging=Hedging(delay=1.0), retry=retry), observers=[log]).generate("Hi")
+    )
+    assert (result.attempts, result.fate) == (4, Fate.RETRIES_EXHAUSTED)
+    assert [wait for wait in (event.backoff_s for event in log.attempts) if not math.isnan(wait)] == [1.0]
+
+
+@pytest.mark.parametrize(("capacity", "attempts"), [(1.0, 2), (2.0, 3)])
+def test_a_call_whose_retries_the_budget_cannot_pay_says_what_it_met_last(capacity, attempts):
+    policy = ClientPolicy(budget=RetryBudget(capacity=capacity), retry=RetryPolicy(max_retries=5, backoff=STEADY))
+    backend = MockBackend(script=[AttemptFailure(R.OVERLOADED, "busy")] * 9)
+    result = run(AsyncClient(backend, policy).generate("Hello"))
+    assert (result.reason, result.fate, result.attempts) == (R.BUDGET_EXHAUSTED, Fate.BUDGET_EXHAUSTED, attempts)
+    assert result.message == "overloaded: busy; the retry budget is spent"
+
+
+@pytest.mark.parametrize("attempt_timeout", [None, 5.0])
+@pytest.mark.parametrize("total_timeout", [None, 50.0])
+def test_a_closed_client_leaves_the_loop_no_timer(attempt_timeout, total_timeout):
+    async def main():
+        loop = asyncio.get_running_loop()
+        policy = ClientPolicy(attempt_timeout=attempt_timeout, total_timeout=total_timeout)
+        client = AsyncClient(MockBackend(latency=0.0), policy)
+        assert (await client.generate("Hello")).ok
+        await client.aclose()
+        return [timer for timer in loop._scheduled if not timer.cancelled()]
+
+    assert asyncio.run(main()) == []

@@ -171,3 +171,15 @@ def test_what_the_server_counted_moves_the_next_start_by_its_difference(actual, 
     assert limiter.reserve(0.0, 40.0, math.inf) == 0.0
     limiter.settle(40.0, actual)
     assert limiter.free_at(0.0) == free_at
+
+
+def test_a_new_limit_passes_over_those_who_are_no_longer_waiting():
+    loop = asyncio.new_event_loop()
+    slots, gone, next_one = Slots(1), loop.create_future(), loop.create_future()
+    assert slots.take()
+    slots.waiting.extend([gone, next_one])
+    gone.cancel()
+    slots.set_limit(2)
+    assert next_one.done()
+    assert (slots.in_use, list(slots.waiting)) == (2, [])
+    loop.close()

@@ -48,6 +48,14 @@ class Owner(Settings):
         ({"pet": {"kind": "cow"}}, "pet must be of one of the kinds 'cat', 'dog', got 'cow'"),
         ({}, "Owner needs 'pet'"),
         ({"pet": Dog(), "share": float("nan")}, "share must be a finite number, got NaN"),
+        (
+            {"pet": Dog(), "share": "x" * 61},
+            "share must be a valid number, unable to parse string as a number, got a text of 61 characters",
+        ),
+        (
+            {"pet": 1 << 300},
+            "pet must be a valid dictionary or object to extract fields from, got a whole number of 301 bits",
+        ),
         ({"pet": Dog(), "share": 3.0}, "share: three is one too many"),
         ({"pet": Dog(), "shore": 1.0}, "Owner has no setting 'shore'; did you mean 'share'? valid: pet, share"),
     ],
