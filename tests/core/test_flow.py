@@ -29,7 +29,7 @@ from llmlab.core.budget import RetryBudget
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.hedging import Hedging
 from llmlab.core.vocabulary import REASONS, RETRYABLE, BackoffSource
-from llmlab.virtual_time import run
+from llmlab.virtual_time import VirtualDeadlock, run
 from tests.core.late_loop import run_late
 
 R = FailureReason
@@ -749,3 +749,106 @@ def test_a_closed_client_leaves_the_loop_no_timer(attempt_timeout, total_timeout
         return [timer for timer in loop._scheduled if not timer.cancelled()]
 
     assert asyncio.run(main()) == []
+
+
+class Foresees:
+    """Knows at once how an attempt will end, as a simulated backend does."""
+
+    simulated = True
+
+    def __init__(self):
+        self.asked, self.timers = [], []
+
+    async def attempt(self, request, *, timeouts, key):
+        raise AssertionError("a backend that foresees its attempts is asked for no other")
+
+    def begin(self, request, timeouts, key, limit):
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+        self.asked.append((request.prompt, timeouts, tuple(key), limit))
+        self.timers.append(loop.call_at(loop.time() + 3.0, told.set_result, Answer("done")))
+        return told, self.timers[-1]
+
+
+@pytest.mark.parametrize(("attempt_timeout", "limit"), [(5.0, 5.0), (None, 9.0)])
+def test_a_backend_that_foresees_its_attempts_is_told_when_they_must_end(attempt_timeout, limit):
+    backend, policy = Foresees(), ClientPolicy(attempt_timeout=attempt_timeout, total_timeout=9.0)
+    result = run(AsyncClient(backend, policy).generate("Hello"))
+    assert (result.text, result.latency) == ("done", 3.0)
+    assert backend.asked == [("Hello", policy.timeouts, (result.call, 1), limit)]
+
+
+def test_the_timer_of_a_foreseen_attempt_goes_with_its_cancelled_call():
+    log = EventLog()
+
+    async def main():
+        backend = Foresees()
+        call = asyncio.create_task(AsyncClient(backend, observers=[log]).generate("Hello"))
+        await asyncio.sleep(1.0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return backend.timers
+
+    assert [timer.cancelled() for timer in run(main())] == [True]
+    assert [(event.fate, event.reason, event.last_reason) for event in log.calls] == [
+        (Fate.CANCELLED, R.CANCELLED, R.CANCELLED)
+    ]
+
+
+def test_a_backend_is_given_the_policys_timeouts_and_its_events_what_the_server_counted():
+    class Counts:
+        simulated = True
+
+        async def attempt(self, request, *, timeouts, key):
+            self.timeouts = timeouts
+            await asyncio.sleep(1.0)
+            return Answer("done", usage=Usage(3, 4), time_to_first_token=0.5)
+
+    backend, log = Counts(), EventLog()
+    policy = ClientPolicy(timeouts=Timeouts(connect=1.5), attempt_timeout=None, total_timeout=None)
+    assert run(AsyncClient(backend, policy, observers=[log]).generate("Hello")).ok
+    assert backend.timeouts == policy.timeouts
+    assert [(event.input_tokens, event.output_tokens) for event in log.attempts] == [(3, 4)]
+    assert [event.time_to_first_token_s for event in log.attempts] == [0.5]
+
+
+def test_a_calls_backoffs_add_up():
+    _, log = ask(script=["overload"] * 3, backoff=Backoff(base=1.0, factor=2.0, jitter="none"), max_retries=3)
+    assert [event.backoff_s for event in log.calls] == [1.0 + 2.0 + 4.0]
+
+
+def test_a_call_may_have_come_before_it_began():
+    log = EventLog()
+
+    async def main():
+        client = AsyncClient(MockBackend(latency=1.0), observers=[log])
+        await client.flow().call(LLMRequest(prompt="Hello"), 1, arrived=-2.0)
+
+    run(main())
+    assert [(event.arrived_at_s, event.started_at_s) for event in log.calls] == [(-2.0, 0.0)]
+
+
+def test_a_call_without_any_timeout_that_can_never_end_is_a_deadlock_of_the_simulation():
+    class Never:
+        simulated = True
+
+        async def attempt(self, request, *, timeouts, key):
+            await asyncio.get_running_loop().create_future()
+
+    policy = ClientPolicy(attempt_timeout=None, total_timeout=None)
+    with pytest.raises(VirtualDeadlock):
+        run(AsyncClient(Never(), policy).generate("Hello"))
+
+
+def test_the_time_after_which_nothing_is_retried_begins_with_the_call():
+    backend = MockBackend(latency=1.0, script=[AttemptFailure(R.OVERLOADED, "busy")] * 9, refusal_latency=1.0)
+    policy = ClientPolicy(retry=RetryPolicy(max_retries=8, stop_after=3.5, backoff=STEADY))
+
+    async def main():
+        await asyncio.sleep(10.0)
+        return await AsyncClient(backend, policy).generate("Hello")
+
+    result = run(main())
+    assert (result.fate, result.latency >= 3.5, result.attempts > 1) == (Fate.RETRIES_EXHAUSTED, True, True)
+    assert result.attempts < 9
