@@ -179,7 +179,15 @@ def test_a_new_limit_passes_over_those_who_are_no_longer_waiting():
     assert slots.take()
     slots.waiting.extend([gone, next_one])
     gone.cancel()
+    later = loop.create_future()
+    slots.waiting.append(later)
     slots.set_limit(2)
     assert next_one.done()
+    assert (slots.limit, slots.in_use, list(slots.waiting)) == (2, 2, [later])
+    slots.leave(later)
     assert (slots.in_use, list(slots.waiting)) == (2, [])
+    slots.set_limit(3)  # where nobody waits, for whoever comes
+    assert slots.in_use == 2
+    assert slots.take()
+    assert not slots.take()
     loop.close()
