@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import Answer, AsyncClient, AsyncMockLLM, ClientPolicy, EventLog, Fate, LLMRequest, MockLLM
+from llmlab.core.batch import Results
 from llmlab.virtual_time import run
 
 
@@ -190,3 +191,9 @@ def test_what_ends_the_program_ends_the_batch_too(stop):
         loop.run_until_complete(batch)
     loop.close()
     assert sorted(event.fate for event in log.calls) == [Fate.CANCELLED, Fate.CRASHED]
+
+
+def test_a_batch_of_nothing_has_no_latency_to_show():
+    page = Results()._repr_html_()
+    assert "0 results" in page
+    assert "latency" not in page

@@ -1,7 +1,7 @@
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Discriminator, field_validator
+from pydantic import Discriminator, Field, field_validator
 
 from llmlab import Backoff, ClientPolicy, RetryPolicy, SettingsError
 from llmlab.core.settings import Settings, by_place, changed_settings
@@ -64,3 +64,16 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_valid(given, messag
     with pytest.raises(SettingsError) as refused:
         Owner(**given)
     assert str(refused.value) == message
+
+
+class Account(Settings):
+    name: str = ""
+    token: str = Field(default="", repr=False)
+
+
+def test_what_a_repr_keeps_to_itself_a_card_shows_neither_changed_nor_unchanged():
+    for account in (Account(name="mine", token="CANARY"), Account(name="mine")):
+        page = account._repr_html_()
+        assert "mine" in page
+        assert "CANARY" not in page
+        assert "token" not in page

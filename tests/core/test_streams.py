@@ -716,3 +716,8 @@ def test_a_call_whose_loop_is_gone_ends_without_a_record_and_without_a_complaint
     del loop
     gc.collect()
     assert log.calls == []
+
+
+def test_an_empty_piece_is_no_piece():
+    came, result = read(AsyncClient(Told(["Hel", "", "lo", Answer("Hello")])))
+    assert (texts(came), result.text) == (["Hel", "lo"], "Hello")
