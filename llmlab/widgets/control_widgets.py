@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
+from traitlets import validate
+
+from llmlab.core.settings import SettingsError
 
 if TYPE_CHECKING:
     from llmlab.widgets.controls import Control
@@ -14,6 +17,20 @@ NONE = "none"
 
 _STYLE = {"description_width": "150px"}
 _WIDE = {"width": "98%"}
+
+
+class Scale(widgets.SelectionSlider):  # type: ignore[misc]
+    """A slider over given values, which says in words what it does not take."""
+
+    @validate("value")
+    def _validate_value(self, proposal: Any) -> Any:
+        offered = [value for _, value in self.options]
+        if proposal.value not in offered:
+            raise SettingsError(
+                f"{self.description}: {proposal.value!r} is not on its slider, which has "
+                f"{', '.join(map(str, offered))}; `dashboard.set` takes any valid setting"
+            )
+        return proposal.value
 
 
 def widget_of(control: Control, value: Any) -> Any:
@@ -31,7 +48,7 @@ def widget_of(control: Control, value: Any) -> Any:
         made = widgets.IntSlider(value, min=least, max=max(most, value), **common)
     elif control.kind == "scale":
         options = _options(control, value)
-        made = widgets.SelectionSlider(options=options, value=_on_scale(options, value), **common)
+        made = Scale(options=options, value=_on_scale(options, value), **common)
     elif control.kind == "word":
         made = widgets.Dropdown(options=[(str(word), word) for word in control.values], value=value, **common)
     else:
@@ -42,7 +59,7 @@ def widget_of(control: Control, value: Any) -> Any:
 
 def value_of(widget: Any) -> Any:
     """Return the setting that a control's widget shows."""
-    return None if isinstance(widget, widgets.SelectionSlider) and widget.value == NONE else widget.value
+    return None if isinstance(widget, Scale) and widget.value == NONE else widget.value
 
 
 def show(control: Control, widget: Any, value: Any) -> None:

@@ -18,7 +18,7 @@ from llmlab.experiments.sweep import Sweep
 from llmlab.sync import LoopThread
 from llmlab.widgets import keeping
 from llmlab.widgets.coalescing import Latest
-from llmlab.widgets.controls import values_of
+from llmlab.widgets.controls import experiment_with, values_of
 from llmlab.widgets.desk import Desk
 from llmlab.widgets.page import SWEEP, Page
 from llmlab.widgets.screen import Screen
@@ -43,8 +43,8 @@ class SweepDashboard:
         dashboard
 
     In *instant* mode each change runs the simulation and redraws the chart; in *sweep* mode one or two settings are
-    swept over. Without a front end it works the same: set `dashboard.controls["max_retries"].value`, call
-    `dashboard.wait()`, and look at `dashboard.result`. A slider's "none" is the value `"none"`.
+    swept over. Without a front end it works the same: `dashboard.set(max_retries=2)`, `dashboard.wait()`, and look at
+    `dashboard.result`. Each control's widget is in `dashboard.controls`; a slider's "none" is the value `"none"`.
 
     Args:
         experiment: what to start from: an experiment, or the name of one of `SITUATIONS`.
@@ -132,6 +132,20 @@ class SweepDashboard:
         if mode not in self._page.mode.options:
             raise SettingsError(f"there is no mode '{mode}'; {nearest(mode, self._page.mode.options)}")
         self._page.mode.value = mode
+
+    def set(self, **values: Any) -> None:
+        """Set controls by their names (`dashboard.controls` has them all), on their sliders' scales or off them.
+
+        dashboard.set(calls=300, timeout_probability=0.25, total_timeout=None)
+
+        Raises:
+            SettingsError: there is no such control, or the values are not valid; nothing has changed then.
+        """
+        for name in values:
+            if name not in self.controls:
+                raise SettingsError(f"there is no control '{name}'; {nearest(name, self.controls)}")
+        experiment = experiment_with(self._desk.experiment, values)
+        self._on_loop(lambda: self._desk.take(experiment))
 
     def sweep_over(self, first: tuple[str, str], second: tuple[str, str] = ("", ""), *, replicates: int = 1) -> None:
         """Go to sweep mode and fill in its fields: names of controls, each with its values as text.

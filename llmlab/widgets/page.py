@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from llmlab.core.presets import PRESETS
-from llmlab.widgets.control_widgets import NONE, widget_of
+from llmlab.widgets.control_widgets import NONE, Scale, widget_of
 from llmlab.widgets.controls import CONTROLS
 from llmlab.widgets.situations import SITUATIONS
 from llmlab.widgets.swept_values import text_of
@@ -123,7 +123,7 @@ class Page:
         goals.selected_index = None
         backend = widgets.VBox([self.backend, self.look_again, self.backend_note])
         left = widgets.VBox(
-            [self.situation, self.client, accordion, goals, backend], layout={"width": "400px", "flex": "0 0 400px"}
+            [self.situation, self.client, accordion, goals, backend], layout={"flex": "0 1 360px", "min_width": "0"}
         )
         self.sweep_box = widgets.VBox(
             [self.swept[0], self.values[0], self.swept[1], self.values[1], self.replicates], layout={"display": "none"}
@@ -147,7 +147,7 @@ class Page:
         away.selected_index = None
         right = widgets.VBox(
             [top, self.sweep_box, buttons, self.error, self.reading, self.against, self.verdict, self.picture, away],
-            layout={"flex": "1 1 560px", "min_width": "0", "max_width": "920px", "overflow": "visible"},
+            layout={"flex": "1 1 440px", "min_width": "0", "max_width": "920px", "overflow": "visible"},
         )
         box = widgets.VBox(
             [widgets.HTML(_CSS), widgets.HBox([left, right], layout={"flex_flow": "row wrap", "width": "100%"})]
@@ -227,7 +227,7 @@ def _field(name: str, label: str) -> Any:
 
 def _goal(name: str, label: str, scale: tuple[float, ...]) -> Any:
     options = [(NONE, NONE), *((f"{value:g}", value) for value in scale)]
-    made = widgets.SelectionSlider(options=options, value=NONE, description=label, style=_LABELLED, layout=_WIDE)
+    made = Scale(options=options, value=NONE, description=label, style=_LABELLED, layout=_WIDE)
     made.add_class(f"llmlab-{name}")
     return made
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from llmlab.analysis.compare import compare
 from llmlab.plots.images import svg
@@ -30,6 +31,7 @@ FIRST_QUESTIONS = ("How often do calls fail, and why?", "How often do calls fail
 
 SETTING, PINNED, NOW = "setting", "pinned", "now"
 _DPI = 110
+_MARGIN = 0.12  # inches: on a dark page the chart is a sheet whose edge is seen
 ImageFormat = Literal["png", "svg"]
 
 
@@ -90,7 +92,8 @@ def panels_of(result: Result, recommendation: Recommendation | None = None) -> l
 
 def figure_of(panel: Panel) -> Figure:
     """Draw a chart on a figure of its own, which nobody else keeps."""
-    figure = Figure(figsize=(WIDTH, panel.height), layout="constrained", facecolor=STYLE["figure.facecolor"], dpi=_DPI)
+    layout = ConstrainedLayoutEngine(w_pad=_MARGIN, h_pad=_MARGIN)
+    figure = Figure(figsize=(WIDTH, panel.height), layout=layout, facecolor=STYLE["figure.facecolor"], dpi=_DPI)
     panel.draw(figure.add_subplot())
     return figure
 

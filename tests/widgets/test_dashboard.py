@@ -3,11 +3,15 @@
 import asyncio
 import gc
 import html
+import resource
+import sys
 import threading
 import time
 
 import pytest
-from ipywidgets import Widget
+from comm import get_comm_manager
+from ipywidgets import HTML, Button, Image, Widget
+from matplotlib.figure import Figure
 
 from llmlab import (
     SLO,
@@ -39,6 +43,10 @@ def dashboard(monkeypatch):
 
 def page_of(dashboard):
     return dashboard._page
+
+
+def below(widget):
+    return [widget, *(each for child in getattr(widget, "children", ()) for each in below(child))]
 
 
 def text(widget):
@@ -394,18 +402,67 @@ def test_without_ollama_the_switch_is_greyed_and_says_why(dashboard):
     assert "no Ollama server at http://127.0.0.1:9 (connection refused)" in text(page.backend_note)
 
 
-def test_redraws_make_no_widgets_and_keep_none_of_their_results(dashboard):
+@pytest.mark.slow
+def test_200_redraws_make_no_widgets_and_no_channels_and_keep_none_of_their_results(dashboard):
+    dashboard.set(max_retries=10)  # so many that there is no reading of one more, which would double the runs
+
     def moved(times):
         for step in range(times):
             dashboard.controls["timeout_probability"].value = 0.1 + 0.01 * (step % 10)
             dashboard.wait()
         gc.collect()
-        return sum(isinstance(each, Widget) for each in gc.get_objects()), len(gc.get_objects())
+        everything = gc.get_objects()
+        widgets, figures = (sum(isinstance(each, kind) for each in everything) for kind in (Widget, Figure))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return (widgets, figures, len(get_comm_manager().comms)), len(everything), peak
 
-    widgets, objects = moved(5)
-    more_widgets, more_objects = moved(20)
-    assert more_widgets == widgets
-    assert more_objects < 1.1 * objects
+    counted, objects, peak = moved(5)
+    counted_later, objects_later, peak_later = moved(200)
+    assert counted_later == counted
+    assert objects_later < 1.1 * objects
+    assert peak_later - peak < 60e6  # two hundred pictures kept, at 2 MB each before they are pressed, would be 400e6
+
+
+def test_every_control_is_labelled_and_every_button_says_what_it_does(dashboard):
+    page = page_of(dashboard)
+    for widget in below(page.box):
+        if isinstance(widget, Button):
+            assert widget.description
+            assert widget.tooltip, widget.description
+        elif hasattr(widget, "value") and not isinstance(widget, HTML | Image):
+            assert widget.description, widget
+    labels = [widget.description for widget in (*page.controls.values(), *page.slo.values())]
+    assert len(set(labels)) == len(labels)
+    assert page.picture.tooltip == f"chart: {page.question.value}"
+
+
+def test_controls_are_set_off_their_scales_too_and_all_at_once(dashboard):
+    dashboard.set(calls=70, timeout_probability=0.6, total_timeout=None, load="rate", rate=3.5)
+    dashboard.wait()
+    assert len(dashboard.result.calls) == 70
+    assert dashboard.experiment.workload.rate == 3.5
+    assert dashboard.controls["calls"].value == 70
+    assert dashboard.controls["total_timeout"].value == "none"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"retries": 1}, "there is no control 'retries'; did you mean 'max_retries'"),
+        ({"max_retries": -1}, "max_retries must be 0 or more, got -1"),
+        ({"overload_probability": 0.9}, "must add up to 1 or less"),
+    ],
+)
+def test_a_wrong_control_or_value_is_refused_and_nothing_changes(dashboard, values, says):
+    before = dashboard.experiment
+    with pytest.raises(SettingsError, match=says):
+        dashboard.set(**values)
+    assert dashboard.experiment == before
+
+
+def test_a_slider_refuses_what_is_not_on_it_and_names_the_way_round(dashboard):
+    with pytest.raises(SettingsError, match=r"calls: 300 is not on its slider, which has 50, 60, .*`dashboard.set`"):
+        dashboard.controls["calls"].value = 300
 
 
 def test_closing_stops_its_work_and_later_moves_do_nothing():
