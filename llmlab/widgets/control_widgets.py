@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-from traitlets import validate
 
 from llmlab.core.settings import SettingsError
 
@@ -22,15 +21,14 @@ _WIDE = {"width": "98%"}
 class Scale(widgets.SelectionSlider):  # type: ignore[misc]
     """A slider over given values, which says in words what it does not take."""
 
-    @validate("value")
-    def _validate_value(self, proposal: Any) -> Any:
-        offered = [value for _, value in self.options]
-        if proposal.value not in offered:
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a value that the slider has no place for."""
+        if name == "value" and value not in (offered := [each for _, each in self.options]):
             raise SettingsError(
-                f"{self.description}: {proposal.value!r} is not on its slider, which has "
-                f"{', '.join(map(str, offered))}; `dashboard.set` takes any valid setting"
+                f"{self.description}: {value!r} is not on its slider, which has {', '.join(map(str, offered))}; "
+                "`dashboard.set` takes any valid setting"
             )
-        return proposal.value
+        super().__setattr__(name, value)
 
 
 def widget_of(control: Control, value: Any) -> Any:
