@@ -269,7 +269,10 @@ class AsyncClient:
         return client
 
     async def aclose(self) -> None:
-        """End streams and close the backend's connections on this event loop; used again, the client opens new ones."""
+        """End streams and close the backend's connections on this event loop; used again, the client opens new ones.
+
+        Other calls under way lose their connections, and keep their retries and deadlines.
+        """
         flow, self._flow = self._flow, None
         streams, self._streams = self._streams, None
         if flow is None:

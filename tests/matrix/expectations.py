@@ -83,7 +83,10 @@ def page() -> str:
 What `LocalLLM` and `OpenAILLM` meet of each fault of the fault server, over a real socket on this machine, when every
 attempt is befallen by it and the request asks for JSON of a schema. The attempts are those of a client with
 `max_retries={RETRIES}`; with `max_retries=0` there is one. The sync and the async clients meet the same. Once text of a
-stream was handed out there is no other attempt. Afterwards no connection, task or thread is left.
+stream was handed out there is no other attempt. Afterwards no connection, timer, task or thread is left.
+
+Without a `response_format` the texts of `malformed`, `truncated`, `invalid_json` and `wrong_schema` pass for answers, and a
+`slow_drip` is one that comes late, where `timeouts` and `attempt_timeout` let it.
 
 {matrix()}
 
