@@ -85,8 +85,8 @@ attempt is befallen by it and the request asks for JSON of a schema. The attempt
 `max_retries={RETRIES}`; with `max_retries=0` there is one. The sync and the async clients meet the same. Once text of a
 stream was handed out there is no other attempt. Afterwards no connection, timer, task or thread is left.
 
-Without a `response_format` the texts of `malformed`, `truncated`, `invalid_json` and `wrong_schema` pass for answers, and a
-`slow_drip` is one that comes late, where `timeouts` and `attempt_timeout` let it.
+Without a `response_format` the texts of `malformed`, `truncated`, `invalid_json` and `wrong_schema` pass for answers,
+and a `slow_drip` is one that comes late, where `timeouts` and `attempt_timeout` let it.
 
 {matrix()}
 
