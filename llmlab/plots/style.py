@@ -77,7 +77,7 @@ class SeriesStyle(NamedTuple):
 
 
 class OutcomeStyle(NamedTuple):
-    """How one outcome is told from the others: a colour for its family, a hatch within the family."""
+    """How one outcome is told from the others: a colour for its family, a hatch of its own."""
 
     color: str
     hatch: str
@@ -119,15 +119,22 @@ _FATE_FAMILIES: dict[str, tuple[str, ...]] = {
     VERMILLION: (_F.RETRIES_EXHAUSTED, _F.DEADLINE),
     _REQUEST: (_F.NOT_RETRYABLE,),
 }  # the other fates have the name of their reason, and its look
-_HATCHES = ("", "////", "xxxx", "....", "----")
+_MARKS = {VERMILLION: "/", PURPLE: "x", ORANGE: ".", _BUG: "\\", _REQUEST: "-", GREEN: "|", BLUE: "+", _GIVEN_UP: "o"}
+
+
+def _hatches(color: str) -> tuple[str, ...]:
+    """Return the hatches of a family, which no other family has; a call that was answered has none."""
+    mark = _MARKS.get(color, "")
+    return (4 * mark, 2 * mark, f"{3 * mark}o", f"{3 * mark}*", f"{mark}O")
+
 
 OUTCOMES: dict[str, OutcomeStyle] = {
     str(word): OutcomeStyle(color, hatch)
     for families in (_FATE_FAMILIES, _REASON_FAMILIES)
     for color, words in families.items()
-    for word, hatch in zip(words, _HATCHES, strict=False)
+    for word, hatch in zip(words, _hatches(color), strict=False)
 }
-"""The look of every fate and reason, in all charts: related reasons share a colour and differ by their hatch."""
+"""The look of every fate and reason, in all charts: related reasons share a colour, and no two have the same hatch."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from matplotlib.container import BarContainer
 
 from llmlab.analysis import calls_frame, failure_rate, rate_by_reason
 from llmlab.core.event_log import EventLog
-from llmlab.core.vocabulary import REASONS, FailureReason
+from llmlab.core.vocabulary import REASONS, FailureReason, Fate
 from llmlab.plots import OUTCOMES, outcomes
 from tests.analysis.synthetic import TIMEOUT, log_of_run
 from tests.plots.reading import drawn, legend_texts, subtitle, tick_labels, title
@@ -55,7 +55,8 @@ def test_where_few_calls_failed_the_axis_ends_above_them_and_says_what_the_rest_
 
 def test_every_reason_and_fate_has_a_look_and_no_two_reasons_share_one():
     assert set(map(str, FailureReason)) < set(OUTCOMES)
-    assert len({OUTCOMES[reason] for reason in FailureReason}) == len(FailureReason)
+    hatches = {OUTCOMES[word].hatch for word in (*FailureReason, Fate.ANSWERED)}  # told apart without their colours
+    assert len(hatches) == len(FailureReason) + 1
 
 
 def test_rare_outcomes_are_taken_together_and_named():
