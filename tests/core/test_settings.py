@@ -77,3 +77,23 @@ def test_what_a_repr_keeps_to_itself_a_card_shows_neither_changed_nor_unchanged(
         assert "mine" in page
         assert "CANARY" not in page
         assert "token" not in page
+
+
+class Scripted(Settings):
+    script: Literal["overload"] | None = None
+    prompt: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "kept"),
+    [
+        ({"script": "overlaod"}, "overlaod", "characters"),  # a misspelt fault is named
+        ({"prompt": "CANARY"}, "<6 characters>", "CANARY"),
+        ({"prompt": 1.5}, "1.5", "hidden"),
+    ],
+)
+def test_a_wrong_value_is_shown_unless_it_may_be_a_users_own_words(given, shown, kept):
+    with pytest.raises(SettingsError) as refused:
+        Scripted(**given)
+    assert shown in str(refused.value)
+    assert kept not in str(refused.value)
