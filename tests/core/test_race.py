@@ -5,7 +5,17 @@ from collections import Counter
 
 import pytest
 
-from llmlab import Answer, AsyncClient, AttemptFailure, ClientPolicy, EventLog, FailureReason, Hedging, RetryPolicy
+from llmlab import (
+    Answer,
+    AsyncClient,
+    AttemptFailure,
+    ClientPolicy,
+    EventLog,
+    FailureReason,
+    Hedging,
+    RateLimit,
+    RetryPolicy,
+)
 from llmlab.virtual_time import run
 
 POLICY = ClientPolicy(
@@ -130,3 +140,27 @@ def test_the_answer_of_the_first_wins_although_a_hedge_failed_before():
 
     run(main())
     assert [(event.attempt, event.reason) for event in log.attempts] == [(2, FailureReason.OVERLOADED), (1, None)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "attempts"),
+    [
+        ({"max_concurrency": 2}, 2),
+        ({"max_concurrency": 1}, 1),
+        ({"max_concurrency": None, "rate_limit": RateLimit(requests=1, per=1.0)}, 2),
+        ({"max_concurrency": None, "rate_limit": RateLimit(requests=1, per=60.0)}, 1),
+        ({"max_concurrency": 2, "rate_limit": RateLimit(requests=1, per=1.0)}, 2),
+        ({"max_concurrency": 1, "rate_limit": RateLimit(requests=1, per=1.0)}, 1),
+    ],
+)
+def test_a_hedge_begins_where_each_limit_lets_it_in_at_once_and_does_not_queue(limits, attempts):
+    log = EventLog()
+
+    async def main():
+        backend = Told(number_1=answers_at_2)
+        client = AsyncClient(backend, POLICY.replace(**limits), observers=[log])
+        assert (await client.generate("Hello")).attempts == attempts
+        assert clean(client, backend)
+
+    run(main())
+    assert sorted(event.started_at_s for event in log.attempts) == [0.0, 1.0][:attempts]
