@@ -161,7 +161,7 @@ def _fits(value: Any, column: Column) -> bool:
     if column.kind == "word":
         return value is None or (isinstance(value, str) and (not column.words or value in column.words))
     if column.kind == "bool":
-        return isinstance(value, bool)
+        return isinstance(value, int) and value in {0, 1}  # an EventLog holds it as a number
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if column.kind == "int":

@@ -153,8 +153,8 @@ def test_runs_that_fail_cost_themselves_and_end_with_1(tmp_path, monkeypatch):
     Sweep(Experiment(workload=ClosedLoop(calls=2)), {"backend": backends}).save("both.toml")
     result = invoke("sweep", "both.toml")
     assert result.exit_code == 1
-    assert "kind='mock'" in result.stdout
-    assert "failed: experiment.backend=kind='ollama'" in result.stderr
+    assert "MockBackend()" in result.stdout
+    assert "failed: experiment.backend=OllamaBackend(" in result.stderr
     assert "OLLAMA_HOST must be an address" in result.stderr
     assert "1 of 2 runs failed; the others are shown and saved" in result.stderr
     assert "Traceback" not in result.stderr

@@ -16,7 +16,7 @@ def test_a_security_rule_is_set_aside_in_a_line_that_says_why():
                 assert match["reason"], f"{path}: {line.strip()}"
                 found |= {(path.parent.name, rule) for rule in re.findall(r"S\d{3}", match["rules"])}
     assert {rule for _, rule in found} == {"S101", "S104", "S301", "S603"}
-    assert {folder for folder, rule in found if rule in {"S301", "S603"}} == {"running"}, "our own worker processes"
+    assert {folder for folder, rule in found if rule in {"S301", "S603"}} == {"cli", "running"}, "our own processes"
     assert {folder for folder, rule in found if rule == "S104"} == {"backends", "server"}
 
 

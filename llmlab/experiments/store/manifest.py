@@ -70,7 +70,8 @@ def read_manifests(directory: Path) -> Iterator[StoredBatch | Damage]:
 def _batch(value: dict[str, Any]) -> StoredBatch | None:
     """Return the batch that a line tells of, `None` where it is not one: a store may come from anywhere."""
     try:
-        files = {table: StoredFile(*file) for table, file in value.pop("files").items()}
+        told = value.pop("files").items()
+        files = {table: StoredFile(str(name), int(size), str(digest)) for table, (name, size, digest) in told}
         batch = StoredBatch(**value, files=files)
         keys = tuple(map(str, batch.keys))
         if not set(files) <= set(KEPT[batch.keep]) or len(batch.wall_s) != len(keys):
