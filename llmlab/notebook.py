@@ -14,11 +14,11 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from packaging.requirements import Requirement
+from packaging.version import Version
+
 from llmlab.core.settings import SettingsError
 
-_SAFE_SINCE = (1, 7, 3)
-"""The first nest-asyncio2 with which ipykernel 7 goes on after cells that were queued ("Run all"): 1.7.0 to 1.7.2 stop
-after the first `asyncio.run` among them."""
 _AWAIT = "await the coroutine instead, or run it in a thread of its own"
 
 
@@ -56,7 +56,7 @@ def enable_nested_asyncio() -> NestedAsyncio:
         )
     if loop is not None and not isinstance(loop, asyncio.BaseEventLoop):
         raise SettingsError(f"the kernel's event loop is a {type(loop).__module__} loop, not asyncio's own; {_AWAIT}")
-    return _applied(_variant_for(kernel), f"ipykernel {kernel}", loop)
+    return _applied(patch_for(kernel), f"ipykernel {kernel}", loop)
 
 
 def _ipykernel() -> str | None:
@@ -67,12 +67,17 @@ def _ipykernel() -> str | None:
     return None if found is None or getattr(shell, "kernel", None) is None else str(found.__version__)
 
 
-def _variant_for(ipykernel: str) -> str:
-    return "nest_asyncio2" if int(ipykernel.split(".", maxsplit=1)[0]) >= 7 else "nest_asyncio"
+def patch_for(ipykernel: str) -> Requirement:
+    """Return what can patch asyncio safely on this version of ipykernel.
+
+    With nest-asyncio2 1.7.0 to 1.7.2, ipykernel 7 stops after the first `asyncio.run` among cells that were queued
+    ("Run all").
+    """
+    return Requirement("nest-asyncio2>=1.7.3" if Version(ipykernel).major >= 7 else "nest-asyncio")
 
 
-def _applied(variant: str, kernel: str, loop: asyncio.AbstractEventLoop | None) -> NestedAsyncio:
-    present = _at_work()
+def _applied(patch: Requirement, kernel: str, loop: asyncio.AbstractEventLoop | None) -> NestedAsyncio:
+    present, variant = _at_work(), patch.name.replace("-", "_")
     if present == variant:
         return NestedAsyncio(variant, "it already was")
     if variant == "nest_asyncio2" and present is not None:
@@ -85,20 +90,15 @@ def _applied(variant: str, kernel: str, loop: asyncio.AbstractEventLoop | None) 
     try:
         module = import_module(variant)
     except ImportError:
-        name = variant.replace("_", "-")
-        raise SettingsError(f'{kernel} needs {name}, which is not installed: pip install "{name}"') from None
-    if variant == "nest_asyncio2" and _release(found := version("nest-asyncio2")) < _SAFE_SINCE:
-        wanted = ".".join(map(str, _SAFE_SINCE))
         raise SettingsError(
-            f'nest-asyncio2 {found} hangs {kernel} on "Run all"; pip install "nest-asyncio2>={wanted}", then restart '
-            "the kernel"
+            f'{kernel} needs {patch.name}, which is not installed: pip install "{patch.name}"'
+        ) from None
+    if not patch.specifier.contains(found := version(patch.name), prereleases=True):
+        raise SettingsError(
+            f'{patch.name} {found} hangs {kernel} on "Run all"; pip install "{patch}", then restart the kernel'
         )
     module.apply(loop)
     return NestedAsyncio(variant, f"the variant that is safe on {kernel}; until the kernel is restarted")
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
 
 
 def _at_work() -> str | None:

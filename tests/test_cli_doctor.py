@@ -185,6 +185,12 @@ def test_the_patch_is_the_one_that_is_safe_on_the_kernel(ipykernel, patch, data_
     assert remedies(findings) == [f"pip install {patch}"]
 
 
+def test_a_patch_that_the_notebook_refuses_is_told_with_its_remedy(data_folder):
+    asked = versions(ipykernel="7.4.0", nest_asyncio2="1.7.2")
+    findings = check_jupyter(asked, data_folders=[data_folder], kernels={"python3": "python"})
+    assert remedies(findings) == ['pip install "nest-asyncio2>=1.7.3"']
+
+
 # ---- Ollama
 
 

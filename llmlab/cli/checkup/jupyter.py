@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmlab.cli.checkup.finding import Finding
-from llmlab.cli.checkup.packages import installed
+from llmlab.cli.checkup.packages import installed, is_met
+from llmlab.notebook import patch_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,12 +91,14 @@ def _version(manager: Path) -> str:
 
 def _nested_asyncio(version_of: Versions, ipykernel: str) -> Finding:
     """Say which patch `llmlab.notebook.enable_nested_asyncio` would take; llmlab itself needs none."""
-    wanted = "nest-asyncio2" if int(ipykernel.split(".", maxsplit=1)[0]) >= 7 else "nest-asyncio"
-    found = version_of(wanted)
-    if found is not None:
-        return Finding("asyncio.run", "ok", f"llmlab needs no patch; for code of yours there is {wanted} {found}")
-    said = f"llmlab needs no patch, but code of yours that calls asyncio.run in cells needs {wanted}"
-    return Finding("asyncio.run", "note", said, f"pip install {wanted}")
+    wanted = patch_for(ipykernel)
+    found = version_of(wanted.name)
+    if is_met(wanted, version_of):
+        return Finding("asyncio.run", "ok", f"llmlab needs no patch; for code of yours there is {wanted.name} {found}")
+    said = "llmlab needs no patch, but code of yours that calls asyncio.run in cells needs"
+    if found is None:
+        return Finding("asyncio.run", "note", f"{said} {wanted.name}", f"pip install {wanted.name}")
+    return Finding("asyncio.run", "note", f"{said} {wanted}, not {found}", f'pip install "{wanted}"')
 
 
 def _data_folders() -> list[Path]:

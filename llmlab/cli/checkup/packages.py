@@ -53,7 +53,7 @@ def check_packages(declared: Iterable[str], version_of: Versions = installed) ->
         version_of: tells the version of an installed package.
     """
     needed = list(_needed(declared))
-    wrong = [(each, version_of(each.name)) for each in needed if not _is_met(each, version_of)]
+    wrong = [(each, version_of(each.name)) for each in needed if not is_met(each, version_of)]
     if not wrong:
         return [Finding("packages", "ok", f"all {len(needed)} that llmlab needs, in versions that it works with")]
     return [
@@ -74,10 +74,10 @@ def check_extras(declared: Iterable[str], version_of: Versions = installed) -> l
         needed = list(_needed(lines, extra))
         there = [each for each in needed if version_of(each.name) is not None]
         subject, command = f"extra {extra}", f'pip install "llmlab[{extra}]"'
-        if needed and all(_is_met(each, version_of) for each in needed):
+        if needed and all(is_met(each, version_of) for each in needed):
             findings.append(Finding(subject, "ok", meaning))
         elif there:
-            old = ", ".join(f"{each.name} {version_of(each.name)}" for each in there if not _is_met(each, version_of))
+            old = ", ".join(f"{each.name} {version_of(each.name)}" for each in there if not is_met(each, version_of))
             findings.append(Finding(subject, "note", f"{meaning}: {old or 'in part'} is not enough", command))
         else:
             findings.append(Finding(subject, "note", f"not installed: {meaning}", command))
@@ -93,6 +93,7 @@ def _needed(lines: Iterable[str], extra: str = "") -> Iterator[Requirement]:
             yield requirement
 
 
-def _is_met(requirement: Requirement, version_of: Versions) -> bool:
+def is_met(requirement: Requirement, version_of: Versions) -> bool:
+    """Return whether a package is installed in a version that is wanted."""
     found = version_of(requirement.name)
     return found is not None and requirement.specifier.contains(found, prereleases=True)
