@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from llmlab.backends.fault_kinds import FaultKind
 from llmlab.core.backend import Answer, AttemptFailure
-from llmlab.core.hidden import hidden
+from llmlab.core.hidden import hidden, may_name_a_fault
 from llmlab.core.messages import Usage
 from llmlab.core.settings import Settings, nearest
 from llmlab.core.vocabulary import FailureReason, FinishReason
@@ -67,8 +66,7 @@ def _as_entry(given: Any) -> Any:
         return entry(**{name: getattr(checked, name) for name in entry._fields})
     valid = [*FaultKind, ANSWER]
     if not isinstance(given, Answer | AttemptFailure) and given not in valid:
-        # one word may be a fault's name that is misspelt; anything else may be the text of an answer
-        shown = given if isinstance(given, str) and re.fullmatch(r"\w{1,30}", given) else hidden(given)
+        shown = given if isinstance(given, str) and may_name_a_fault(given) else hidden(given)
         raise ValueError(f"{shown!r} is no Answer, no AttemptFailure and none of {', '.join(valid)}")
     return given
 

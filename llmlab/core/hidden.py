@@ -6,11 +6,17 @@ text is. Whoever wants the text itself names it: `request.prompt`, `response.tex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sized
 from typing import Any
 
 PRIVATE = frozenset({"content", "messages", "metadata", "prompt", "requests", "script", "stop", "system", "text"})
 """The names of settings that hold the user's own words or a model's: no error quotes what was given there."""
+
+
+def may_name_a_fault(text: str) -> bool:
+    """Whether an entry of a script is one word: rather a fault's name that is misspelt than the text of an answer."""
+    return re.fullmatch(r"\w{1,30}", text) is not None
 
 
 class _Shown:

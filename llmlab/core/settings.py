@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from llmlab.core.display import as_text, card, laid_out
-from llmlab.core.hidden import PRIVATE, hidden
+from llmlab.core.hidden import PRIVATE, hidden, may_name_a_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -130,10 +129,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _is_private(value: object, loc: tuple[int | str, ...]) -> bool:
-    """Whether a value may be the user's own words or a model's; one word of a script is rather the name of a fault."""
+    """Whether a value may be the user's own words or a model's."""
     if not isinstance(value, str) or PRIVATE.isdisjoint(loc):
         return False
-    return "script" not in loc or not re.fullmatch(r"\w{1,30}", value)
+    return "script" not in loc or not may_name_a_fault(value)
 
 
 _BOUNDS = {

@@ -64,6 +64,19 @@ def last_cell(page):
     return cells.nth(cells.count() - 1)  # by its number: the last one is soon another
 
 
+def run_sweep(page, values):
+    """Go to sweep mode, say over which values of the first setting, and press Run."""
+    page.get_by_role("button", name="sweep", exact=True).click()
+    fill_in(page, values)
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def fill_in(page, values):
+    field = page.locator(".llmlab-values-1 input")
+    field.fill(values)
+    field.press("Enter")
+
+
 def picture(page):
     return page.locator("img.llmlab-picture").get_attribute("src")
 
@@ -103,18 +116,12 @@ def test_a_slider_moved_by_the_keyboard_redraws_the_chart_and_the_sentence(dashb
 
 def test_a_sweep_runs_fills_its_chart_and_can_be_cancelled(dashboard):
     page, before = dashboard, picture(dashboard)
-    page.get_by_role("button", name="sweep", exact=True).click()
-    values = page.locator(".llmlab-values-1 input")
-    values.fill("0, 0.2")
-    values.press("Enter")
-    page.get_by_role("button", name="Run", exact=True).click()
+    run_sweep(page, "0, 0.2")
     expect(page.locator(".llmlab-status")).to_have_text("done: 2 runs")
     drawn_anew(page, before)
     finished = picture(page)
 
-    values.fill("0 to 0.6 in 200")
-    values.press("Enter")
-    page.get_by_role("button", name="Run", exact=True).click()
+    run_sweep(page, "0 to 0.6 in 200")
     drawn_anew(page, finished)
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.locator(".llmlab-status")).to_contain_text("cancelled after")
@@ -128,15 +135,10 @@ def test_a_sweep_runs_fills_its_chart_and_can_be_cancelled(dashboard):
 
 def test_a_wrong_value_is_said_on_the_page_with_its_remedy(dashboard):
     page = dashboard
-    page.get_by_role("button", name="sweep", exact=True).click()
-    values = page.locator(".llmlab-values-1 input")
-    values.fill("0, many")
-    values.press("Enter")
-    page.get_by_role("button", name="Run", exact=True).click()
+    run_sweep(page, "0, many")
     expect(page.locator(".llmlab-error-box")).to_contain_text("many")
     kept(page, "error")
-    values.fill("0, 0.1")
-    values.press("Enter")
+    fill_in(page, "0, 0.1")
     expect(page.locator(".llmlab-error")).to_have_text("")
 
 

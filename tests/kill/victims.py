@@ -31,6 +31,7 @@ from llmlab import (
 # Loaded now, and not by every child anew.
 from llmlab.experiments.running import plan, sweep_run  # noqa: F401
 from llmlab.experiments.store import store, stored_runs  # noqa: F401
+from tests.kill.moments import kill_at_line
 
 EXPERIMENTS = str(Path(llmlab.experiments.__file__).parent)
 CALLS = 30
@@ -80,23 +81,6 @@ def kill_in_write(number: int, share: float) -> None:
     os.write = writing
 
 
-def kill_at_line(number: int) -> None:
-    """Kill this process before the so-many-th line that it runs of the experiments' code."""
-    left = number
-
-    def trace(frame: Any, event: str, _argument: Any) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(EXPERIMENTS):
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-
-
 def child(order: dict[str, Any]) -> None:
     """Carry out an order in this process, and end it."""
     code = 1
@@ -104,7 +88,7 @@ def child(order: dict[str, Any]) -> None:
         if "write" in order:
             kill_in_write(order["write"], order["share"])
         if "line" in order:
-            kill_at_line(order["line"])
+            kill_at_line(order["line"], EXPERIMENTS)
         WORK[order["work"]](order["path"])
         code = 0
     except BaseException:

@@ -19,6 +19,7 @@ from typing import Any
 from llmlab.experiments import store as store_package
 from llmlab.experiments.store import RunBatch, Store, run_key
 from tests.experiments.store.stores import experiments
+from tests.kill.moments import kill_at_line
 
 HERE = str(Path(store_package.__file__).parent)
 FULL = 3
@@ -35,23 +36,6 @@ def sweep(path: str) -> None:
         store.write(RunBatch.of([(run_key(one), one.record()) for one in missing[start : start + RUNS_PER_BATCH]]))
 
 
-def killed_at_line(number: int) -> Any:
-    """Return a tracer that kills this process before the so-many-th line of the store's own code."""
-    left = number
-
-    def trace(frame: Any, event: str, _argument: Any) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(HERE):
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    return trace
-
-
 def child(order: dict[str, Any]) -> None:
     """Carry out an order in this process, and end it."""
     code = 1
@@ -59,7 +43,7 @@ def child(order: dict[str, Any]) -> None:
         if "bytes" in order:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["bytes"], order["bytes"]))
         if "line" in order:
-            sys.settrace(killed_at_line(order["line"]))
+            kill_at_line(order["line"], HERE)
         sweep(order["path"])
         code = 0
     except OSError as error:
