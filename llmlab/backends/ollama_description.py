@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from typing import Any, NamedTuple
 
 from llmlab.backends.http_answers import ProtocolBreach, json_object, whole_number
+from llmlab.core.display import grid
 
 
 class InstalledModel(NamedTuple):
@@ -71,18 +71,17 @@ class ServerDescription:
         return self.version is not None or self.models is not None
 
     def __repr__(self) -> str:
-        rows = [[model.name, *_words(model), _memory(self._memory_of(model))] for model in self.models or ()]
+        rows = self._rows()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n  ".join([f"{self._title()}:", *(line.rstrip() for line in table), *self._notes()])
 
     def _repr_html_(self) -> str:
-        rows = [[model.name, *_words(model), _memory(self._memory_of(model))] for model in self.models or ()]
-        cells = (f"<tr>{''.join(f'<td style={_LEFT!r}>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        head = "".join(f"<th style={_LEFT!r}>{name}</th>" for name in _COLUMNS) if rows else ""
-        notes = "".join(f"<div>{escape(note)}</div>" for note in self._notes())
-        caption = f"<caption style={_LEFT!r}><b>{escape(self._title())}</b></caption>"
-        return f"<table>{caption}<tr>{head}</tr>{''.join(cells)}</table>{notes}"
+        rows = self._rows()
+        return grid(self._title(), _COLUMNS if rows else (), rows, note=". ".join(self._notes()))
+
+    def _rows(self) -> list[list[str]]:
+        return [[model.name, *_words(model), _memory(self._memory_of(model))] for model in self.models or ()]
 
     def _title(self) -> str:
         if not self.ok:
@@ -106,7 +105,6 @@ class ServerDescription:
 
 
 _COLUMNS = ("model", "size", "parameters", "context", "memory")
-_LEFT = "text-align:left"
 
 
 def _words(model: InstalledModel) -> tuple[str, str, str]:
