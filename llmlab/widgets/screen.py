@@ -199,7 +199,6 @@ class Screen:
         now = (shown, page.question.value)
         if now != self._drawn:
             page.picture.value = await picture(*now)
-            page.picture.tooltip = f"chart: {page.question.value}"
             self._drawn = now
         if not self._running.is_busy:
             self._saying.ask()

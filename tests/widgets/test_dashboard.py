@@ -436,7 +436,7 @@ def test_every_control_is_labelled_and_every_button_says_what_it_does(dashboard)
             assert widget.description, widget
     labels = [widget.description for widget in (*page.controls.values(), *page.slo.values())]
     assert len(set(labels)) == len(labels)
-    assert page.picture.tooltip == f"chart: {page.question.value}"
+    assert page.picture.tooltip is None  # with one, Voila's front end shows no picture at all (tests/browser)
 
 
 def test_controls_are_set_off_their_scales_too_and_all_at_once(dashboard):
