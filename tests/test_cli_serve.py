@@ -34,7 +34,9 @@ def test_it_serves_until_ctrl_c_says_where_and_records(tmp_path):
             assert client.post(f"{url}/api/generate", json={"model": "m", "prompt": "Hello"}).status_code == 503
             state = client.get(f"{url}/__llmlab__/state").json()
         process.send_signal(signal.SIGINT)
-        said, complaints = process.communicate(timeout=30)
+        process.wait(30)
+        # Not `communicate`: it reads past what `readline` above has taken in beyond the first line.
+        said, complaints = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130
     assert complaints == "llmlab: interrupted\n"
     assert f"OLLAMA_HOST={url}\n" in said
