@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llmlab.core.settings import SettingsError
 from llmlab.widgets import keeping
 from llmlab.widgets.coalescing import Latest
+from llmlab.widgets.garbage import collection_put_off
 from llmlab.widgets.instant import Runner, Shown, Stopped, picture, words
 from llmlab.widgets.sweeping import SweepJob
 
@@ -198,7 +199,8 @@ class Screen:
         page.offer([panel.question for panel in await asyncio.to_thread(lambda: shown.panels)])
         now = (shown, page.question.value)
         if now != self._drawn:
-            page.picture.value = await picture(*now)
+            with collection_put_off():
+                page.picture.value = await picture(*now)
             self._drawn = now
         if not self._running.is_busy:
             self._saying.ask()
