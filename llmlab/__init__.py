@@ -29,6 +29,7 @@ The map; each package imports only from those above it:
     llms.py         MockLLM, LocalLLM, OpenAILLM and their async twins: a backend and a policy in one
     arrow.py        events as Arrow tables: the form in which they are stored and sent
     analysis/       events into data frames, metrics and intervals; recommend: a sweep and an SLO into a decision
+      sweep_reading.py  a sweep's result in a sentence or two
     wire/           the simulated server as HTTP, for clients of any make: exchange.py says what goes over the wire
     experiments/    Experiment, Sweep, SweepResult: the same client code under many settings
       storm_map.py    which loads and retries outlive an outage
@@ -55,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmlab.analysis.recommend import recommend
     from llmlab.analysis.slo import SLO
+    from llmlab.analysis.sweep_reading import sweep_reading
     from llmlab.backends.distributions import Constant, Empirical, Exponential, Lognormal, Uniform
     from llmlab.backends.fallback import Fallback
     from llmlab.backends.fault_schedule import Burst, Ramp, Window
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "llmlab.analysis.recommend": ("recommend",),
+    "llmlab.analysis.sweep_reading": ("sweep_reading",),
     "llmlab.analysis.slo": ("SLO",),
     "llmlab.backends.distributions": ("Constant", "Empirical", "Exponential", "Lognormal", "Uniform"),
     "llmlab.backends.fallback": ("Fallback",),
@@ -276,6 +279,7 @@ __all__ = [
     "seeded_random",
     "stack",
     "storm_map",
+    "sweep_reading",
     "tune",
 ]
 

@@ -50,6 +50,7 @@ from llmlab.analysis.stats import (
     wilson,
 )
 from llmlab.analysis.summaries import HEADLINE, SUMMARY_ATTEMPT_COLUMNS, SUMMARY_COLUMNS, summary
+from llmlab.analysis.sweep_reading import SweepReading, SweptPoint, sweep_reading
 from llmlab.analysis.timeline import OVER_TIME_COLUMNS, over_time
 from llmlab.analysis.warmup import WarmUp, mser5, warm_up, without_warm_up
 
@@ -73,6 +74,8 @@ __all__ = [
     "STATE_COLUMNS",
     "SUMMARY_ATTEMPT_COLUMNS",
     "SUMMARY_COLUMNS",
+    "SweepReading",
+    "SweptPoint",
     "TokenPrice",
     "WarmUp",
     "adjusted",
@@ -101,6 +104,7 @@ __all__ = [
     "recovery_time",
     "server_frame",
     "summary",
+    "sweep_reading",
     "time_in_states",
     "values_needed",
     "warm_up",

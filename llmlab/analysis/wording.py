@@ -10,6 +10,7 @@ from llmlab.core.settings import Settings, changed_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from llmlab.analysis.estimates import Estimate
     from llmlab.analysis.slo import Criterion
 
 
@@ -31,6 +32,23 @@ def counted(count: int, singular: str) -> str:
 def target_text(criterion: Criterion, target: float) -> str:
     """Return a target as a condition: `at least 99%`, `at most 5 s`."""
     return f"at {'least' if criterion.more_is_better else 'most'} {shown(criterion, target)}"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, with so many digits that what is missing to 100 does not vanish."""
+    text = f"{100 * share:.1f}"
+    return f"{100 * share:.4g}%" if text == "100.0" and share < 1 else f"{text.removesuffix('.0')}%"
+
+
+def share_of_calls(share: Estimate) -> str:
+    """Return a share of calls with its interval: `99.2% of 500 calls (98% to 99.8%)`."""
+    ends = f"{percent(share.low)} to {percent(share.high)}"
+    return f"{percent(share.value)} of {counted(share.calls, 'call')} ({ends})"
+
+
+def settings_in_words(settings: Mapping[str, Any]) -> str:
+    """Return settings as they are said, without where they stand: `max_retries 3 and attempt_timeout 5`."""
+    return " and ".join(f"{name.rsplit('.', 1)[-1]} {_value_text(value)}" for name, value in settings.items())
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

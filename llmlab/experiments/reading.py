@@ -16,7 +16,7 @@ from llmlab.analysis.clusters import clusters
 from llmlab.analysis.compare import Comparison, compare
 from llmlab.analysis.estimates import Estimate, percentile_estimate, rate_estimate
 from llmlab.analysis.slo import P95_LATENCY
-from llmlab.analysis.wording import counted, shown
+from llmlab.analysis.wording import counted, share_of_calls, shown
 from llmlab.backends.fault_kinds import FAULTS, FaultKind
 from llmlab.backends.faults import Faults
 from llmlab.backends.setting_paths import with_setting
@@ -96,7 +96,7 @@ def reading(experiment: Experiment, result: SweepResult | None = None, *, one_mo
     success = rate_estimate(calls["answered"].to_numpy(), labels, _CONFIDENCE)
     latency = percentile_estimate(calls["latency_s"].to_numpy(), 0.95, labels, _CONFIDENCE)
     within = f"95% of all within {shown(P95_LATENCY, latency.value)}"
-    now = f"{_weather(experiment)}, {_retries(experiment)} {_answers(success)}, {within}"
+    now = f"{_weather(experiment)}, {_retries(experiment)} {share_of_calls(success)}, {within}"
     wanted = experiment.simulated if one_more is None else one_more
     if not wanted or not _could_retry(calls, experiment):
         return Reading(f"{now[0].upper()}{now[1:]}.", success, latency, None, float("nan"))
@@ -148,17 +148,6 @@ def _listed(parts: list[str]) -> str:
 def _retries(experiment: Experiment) -> str:
     count = experiment.policy.retry.max_retries
     return {0: "single attempts answer", 1: "1 retry answers"}.get(count, f"{count} retries answer")
-
-
-def _answers(success: Estimate) -> str:
-    ends = f"{_percent(success.low)} to {_percent(success.high)}"
-    return f"{_percent(success.value)} of {counted(success.calls, 'call')} ({ends})"
-
-
-def _percent(share: float) -> str:
-    """Return a share in percent, with so many digits that what is missing to 100 does not vanish."""
-    text = f"{100 * share:.1f}"
-    return f"{100 * share:.4g}%" if text == "100.0" and share < 1 else f"{text.removesuffix('.0')}%"
 
 
 def _ordinal(retries: int) -> str:

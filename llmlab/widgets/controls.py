@@ -6,7 +6,7 @@ its slider or list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 from llmlab.backends.fault_kinds import FAULTS, FaultKind
@@ -15,7 +15,7 @@ from llmlab.backends.server_model import ServerModel
 from llmlab.backends.setting_paths import setting_at, with_setting
 from llmlab.core.limits import RateLimit
 from llmlab.core.retry import Jitter
-from llmlab.core.settings import SettingsError
+from llmlab.core.settings import SettingsError, nearest
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
 
@@ -246,6 +246,19 @@ BY_PATH: Mapping[str, Control] = {control.path: control for control in CONTROLS}
 def values_of(experiment: Experiment) -> dict[str, Any]:
     """Return what every control shows of an experiment, by the control's name."""
     return {control.name: control.value_in(experiment) for control in CONTROLS}
+
+
+def check_swept(names: Iterable[str]) -> None:
+    """Check that each names a control that can be swept over.
+
+    Raises:
+        SettingsError: there is no such control, or it cannot be swept over.
+    """
+    swept = [control.name for control in CONTROLS if control.swept]
+    for name in names:
+        if name not in swept:
+            what = f"'{name}' cannot be swept over" if name in BY_NAME else f"there is no control '{name}'"
+            raise SettingsError(f"{what}; {nearest(name, swept)}")
 
 
 def experiment_with(base: Experiment, values: Mapping[str, Any]) -> Experiment:

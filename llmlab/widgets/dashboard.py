@@ -18,7 +18,7 @@ from llmlab.experiments.sweep import Sweep
 from llmlab.sync import LoopThread
 from llmlab.widgets import keeping
 from llmlab.widgets.coalescing import Latest
-from llmlab.widgets.controls import experiment_with, values_of
+from llmlab.widgets.controls import check_swept, experiment_with, values_of
 from llmlab.widgets.desk import Desk
 from llmlab.widgets.page import SWEEP, Page
 from llmlab.widgets.screen import Screen
@@ -151,7 +151,12 @@ class SweepDashboard:
         """Go to sweep mode and fill in its fields: names of controls, each with its values as text.
 
         dashboard.sweep_over(("timeout_probability", "0 to 0.5 in 6"), ("max_retries", "0, 1, 2"))
+
+        Raises:
+            SettingsError: there is no such control, or it cannot be swept over; nothing has changed then. Wrong values
+                are told on the page, and by `sweep`, as those typed into it are.
         """
+        check_swept([name for name, _ in (first, second) if name])
 
         def fill_in() -> None:
             for place, (name, values) in enumerate((first, second)):

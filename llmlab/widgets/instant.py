@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmlab.analysis.recommend import recommend
+from llmlab.analysis.sweep_reading import sweep_reading
 from llmlab.experiments.reading import reading
 from llmlab.experiments.stop_signal import StopSignal
 from llmlab.widgets.views import BesidePinned, image_of, panels_of
@@ -51,8 +52,10 @@ class Shown:
 
     @cached_property
     def reading(self) -> str:
-        """The result in a sentence."""
-        return "" if self.experiment is None else str(reading(self.experiment, self.result))
+        """The result in a sentence or two."""
+        if self.experiment is None:
+            return str(sweep_reading(self.result)) if self.result.parameters else ""
+        return str(reading(self.experiment, self.result))
 
     @cached_property
     def against(self) -> str:

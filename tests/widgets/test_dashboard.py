@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import html
+import re
 import resource
 import sys
 import threading
@@ -24,6 +25,7 @@ from llmlab import (
     Window,
     reading,
     recommend,
+    sweep_reading,
 )
 from llmlab.core.backend import AttemptFailure
 from llmlab.core.event_log import EventLog
@@ -325,6 +327,26 @@ def test_a_wrong_setting_is_told_on_the_page_and_goes_when_it_is_mended(dashboar
     dashboard.controls["max_retries"].value = 1
     dashboard.wait()
     assert dashboard.error == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("max_retry", "there is no control 'max_retry'; did you mean 'max_retries'?"),
+        ("seed", "'seed' cannot be swept over; valid: attempt_timeout, backoff,"),
+    ],
+)
+def test_a_sweep_over_what_is_no_control_is_refused_and_changes_nothing(dashboard, name, says):
+    with pytest.raises(SettingsError, match=re.escape(says)):
+        dashboard.sweep_over(("max_retries", "0, 1"), (name, "1, 2"))
+    assert dashboard.mode == "instant"
+
+
+def test_a_sweep_is_put_into_words_when_it_is_over(dashboard):
+    dashboard.sweep_over(("max_retries", "0, 2"))
+    dashboard.run()
+    dashboard.wait()
+    assert html.unescape(dashboard.reading).count(str(sweep_reading(dashboard.result))) == 1
 
 
 class Broken:

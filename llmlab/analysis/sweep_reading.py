@@ -1,0 +1,121 @@
+"""A sweep's result in a sentence or two: where most calls are answered, where fewest, and what cannot be told apart.
+
+    print(sweep_reading(Sweep(Experiment(), {"policy.retry.max_retries": [0, 1, 2]}).run()))
+
+Every number in it is computed. The intervals of all settings hold together (Bonferroni), for the best of many is partly
+the luckiest; settings are compared with the best call by call, under the same chance, with Holm's correction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from llmlab.analysis.clusters import clusters
+from llmlab.analysis.compare import compare_all
+from llmlab.analysis.estimates import Estimate, rate_estimate
+from llmlab.analysis.wording import counted, percent, settings_in_words, share_of_calls
+from llmlab.core.display import card, laid_out
+from llmlab.core.settings import SettingsError
+
+if TYPE_CHECKING:
+    from llmlab.analysis.recommend import SweptCalls
+
+
+class SweptPoint(NamedTuple):
+    """One setting of a sweep.
+
+    Attributes:
+        settings: the swept parameters' values, by path.
+        success: the share of its calls answered, with its interval.
+        amplification: attempts per call.
+    """
+
+    settings: dict[str, Any]
+    success: Estimate
+    amplification: float
+
+
+class SweepReading(NamedTuple):
+    """What a sweep says, as numbers and (printed) as a sentence or two.
+
+    Attributes:
+        text: the sentences.
+        best: where most calls are answered; of several such settings the one with the fewest attempts per call.
+        worst: where fewest are answered.
+        like_the_best: the settings that so many calls cannot tell from the best, the fewest attempts per call first.
+    """
+
+    text: str
+    best: SweptPoint
+    worst: SweptPoint
+    like_the_best: list[SweptPoint]
+
+    def __str__(self) -> str:
+        """Return the sentences."""
+        return self.text
+
+    def __repr__(self) -> str:
+        return laid_out("SweepReading", self._asdict().items())
+
+    def _repr_html_(self) -> str:
+        named = (("best", self.best), ("worst", self.worst))
+        return card(self.text, [(name, _said(point)) for name, point in named])
+
+
+def sweep_reading(result: SweptCalls, *, confidence: float = 0.95) -> SweepReading:
+    """Say in a sentence or two at which settings of a sweep most calls are answered, and at which fewest.
+
+    Args:
+        result: what a sweep brought.
+        confidence: of all intervals together, and of all comparisons.
+
+    Raises:
+        SettingsError: the result is no sweep's, or holds no calls.
+        ValueError: its settings share no seeds, so that their calls cannot be paired.
+    """
+    calls, parameters = result.calls, list(result.parameters)
+    if not parameters:
+        raise SettingsError("nothing was swept over in this result; `reading` says what a single setting brings")
+    if calls.empty:
+        raise SettingsError("the result holds no calls; run the sweep first")
+    groups = list(calls.groupby(parameters, observed=True, dropna=False))
+    each = 1 - (1 - confidence) / len(groups)
+    points = [_point(dict(zip(parameters, key, strict=True)), part, each) for key, part in groups]
+    order = sorted(range(len(points)), key=lambda place: (-points[place].success.value, points[place].amplification))
+    best, worst = points[order[0]], points[order[-1]]
+    against = compare_all(calls, parameters, best.settings, "answered")
+    told = (against["p_adjusted"] < 1 - confidence).tolist()
+    others = [point for point in points if point is not best]  # in the order of the comparisons
+    alike = [point for point, differs in zip(others, told, strict=True) if not differs]
+    alike.sort(key=lambda point: point.amplification)
+    return SweepReading(_text(len(points), best, worst, alike), best, worst, alike)
+
+
+def _point(settings: dict[str, Any], calls: pd.DataFrame, confidence: float) -> SweptPoint:
+    success = rate_estimate(calls["answered"].to_numpy(), clusters(calls), confidence)
+    given = {name: None if pd.isna(value) else value for name, value in settings.items()}  # no limit is NaN in a frame
+    return SweptPoint(given, success, float(np.mean(calls["attempts"].to_numpy())))
+
+
+def _text(count: int, best: SweptPoint, worst: SweptPoint, alike: list[SweptPoint]) -> str:
+    if count == 1:
+        return f"At {_said(best)}, with {best.amplification:.3g} attempts each."
+    begin = f"Of {counted(count, 'setting')}"
+    if len(alike) == count - 1:
+        ends = f"{percent(worst.success.value)} to {percent(best.success.value)}"
+        return f"{begin} none can be told from the best by so many calls: {ends} are answered."
+    most = f"most calls are answered at {_said(best)}, with {best.amplification:.3g} attempts each"
+    text = f"{begin}, {most}; fewest at {_said(worst)}."
+    if not alike:
+        return text
+    few = "one more" if len(alike) == 1 else f"{len(alike)} more"
+    frugal, attempts = settings_in_words(alike[0].settings), alike[0].amplification
+    less = f"; {frugal} makes only {attempts:.3g} attempts each" if attempts < best.amplification else ""
+    return f"{text} So many calls cannot tell {few} from the best{less}."
+
+
+def _said(point: SweptPoint) -> str:
+    return f"{settings_in_words(point.settings)}: {share_of_calls(point.success)}"
