@@ -8,14 +8,13 @@ its worker again is given up. So a crash costs its own run and no other.
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from llmlab.core.chance import Purpose, uniform
 from llmlab.experiments.running.plan import expected_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from llmlab.experiments.running.plan import PlannedRun
 
@@ -30,8 +29,8 @@ class Agenda:
     """
 
     def __init__(self, runs: Iterable[PlannedRun], *, max_calls: int | None = None, warm_up: int = 0) -> None:
+        self._coming = iter(runs)
         self._added: deque[PlannedRun] = deque()
-        self._coming = chain(runs, _drained(self._added))
         self._alone: deque[PlannedRun] = deque()
         self._tried: set[int] = set()
         self._max_calls, self._warm_up = max_calls, warm_up
@@ -55,10 +54,12 @@ class Agenda:
     def add(self, runs: Iterable[PlannedRun]) -> None:
         """Append runs, to be handed out after all others."""
         self._added.extend(runs)
-        self._coming = chain(self._coming, _drained(self._added))  # an iterator that has ended stays so
 
     def _next(self) -> PlannedRun | None:
-        if self.closed or (run := next(self._coming, None)) is None:
+        if self.closed:
+            return None
+        run = next(self._coming, None) or (self._added.popleft() if self._added else None)
+        if run is None:
             return None
         warm_up = 0 if run.experiment.simulated else self._warm_up
         self._calls += expected_calls(run.experiment) + warm_up
@@ -85,8 +86,3 @@ class Agenda:
 def in_rounds(runs: Iterable[PlannedRun], seed: int) -> list[PlannedRun]:
     """Return runs shuffled in rounds: all points' first replicates, then their second ones, and so on."""
     return sorted(runs, key=lambda run: (run.replicate, uniform(seed, run.number, 0, Purpose.WORKLOAD)))
-
-
-def _drained(runs: deque[PlannedRun]) -> Iterator[PlannedRun]:
-    while runs:
-        yield runs.popleft()
