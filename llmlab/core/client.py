@@ -273,9 +273,8 @@ class AsyncClient:
 
         Other calls under way lose their connections, and keep their retries and deadlines.
         """
-        flow, self._flow = self._flow, None
-        streams, self._streams = self._streams, None
-        if flow is None:
+        flow, streams = self._flow, self._streams  # kept: calls under way may yet ask the clients inside
+        if flow is None or (flow.rests and (streams is None or streams.rests) and not self.state.calls_in_progress):
             return
         flow.close()
         here = flow.loop is asyncio.get_running_loop()

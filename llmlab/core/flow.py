@@ -93,6 +93,8 @@ class Flow:
         self._own = None if policy.attempt_timeout is None else Deadlines(loop)
         self._warned_of_repetition = False
         self._closed = False
+        self.rests = False
+        """Whether it was closed, and no call has ended on it since."""
 
     async def call(  # noqa: PLR0912 - one path; a call in it costs 0.1 us
         self, request: LLMRequest, number: int, *, arrived: float | None = None, parent: AttemptKey | None = None
@@ -144,6 +146,7 @@ class Flow:
                 ledger.total.task = None
             if self._closed:
                 self.close()
+                self.rests = False
 
     def _interrupted(self, ledger: Ledger, error: BaseException) -> bool:
         """Record a call that an exception ends. False where that is only the total deadline, met in a wait.
@@ -308,7 +311,7 @@ class Flow:
 
     def close(self) -> None:
         """Give back the timers that the loop still holds; those of calls under way are given back with the last."""
-        self._closed = True
+        self._closed = self.rests = True
         for deadlines in (self._totals, self._own):
             if deadlines is not None:
                 deadlines.close()

@@ -14,6 +14,7 @@ from llmlab import (
     ClosedLoop,
     EventLog,
     Experiment,
+    Fallback,
     Fate,
     Layer,
     MockBackend,
@@ -100,6 +101,20 @@ def test_a_layer_inside_is_closed_with_the_client_outside():
     with Client(WithFaults(Layer(Layer(backend))), observers=[EventLog()]) as client:
         assert client.generate("Hi").ok
     assert backend.closed == 1
+
+
+@pytest.mark.parametrize("inside", [lambda one: Layer(Layer(one, ONCE), ONCE), lambda one: Fallback([one])])
+def test_clients_inside_that_are_asked_again_after_they_were_closed_leave_the_loop_no_timer(inside):
+    async def main():
+        loop = asyncio.get_running_loop()
+        client = AsyncClient(inside(MockBackend(latency=1.0, script=["cut"])), TWICE, seed=0)
+        call = asyncio.create_task(client.generate("Hi"))
+        await asyncio.sleep(0.25)
+        await client.aclose()
+        attempts = (await call).attempts
+        return attempts, [timer for timer in loop._timers if not timer.cancelled()]
+
+    assert run(main()) == (2, [])
 
 
 def test_clients_outside_share_the_limits_of_the_same_layer():
