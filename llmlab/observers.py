@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, CallEvent
+from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, VOCABULARIES, AttemptEvent, CallEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +146,8 @@ def _event(fields: Any, where: str) -> AttemptEvent | CallEvent:
         elif not _fits(value, column):
             wanted = f"one of {', '.join(column.words)}" if column.words else _WANTED[column.kind]
             raise ValueError(f"{where}: no event of llmlab: {column.name} must be {wanted}")
+        elif column.words and value is not None:
+            fields[column.name] = VOCABULARIES[column.name][value]
     return kind(**fields)
 
 
@@ -161,7 +163,7 @@ def _fits(value: Any, column: Column) -> bool:
     if column.kind == "word":
         return value is None or (isinstance(value, str) and (not column.words or value in column.words))
     if column.kind == "bool":
-        return isinstance(value, int) and value in {0, 1}  # an EventLog holds it as a number
+        return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if column.kind == "int":

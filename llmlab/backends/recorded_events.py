@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from llmlab.core.client import OUTERMOST
-from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, CallEvent
+from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, VOCABULARIES, AttemptEvent, CallEvent
 from llmlab.core.settings import SettingsError, nearest
-from llmlab.core.vocabulary import BackoffSource, FailureReason, Fate, FinishReason
 from llmlab.observers import read_json_lines
 
 if TYPE_CHECKING:
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 
     Events: TypeAlias = "HasEvents | str | os.PathLike[str] | pd.DataFrame | Iterable[AttemptEvent | CallEvent]"
     """An `EventLog`, a result of one run, a file of JSON lines, a frame of attempts, or the events themselves."""
-
-_WORDS: dict[str, Any] = {
-    "reason": FailureReason,
-    "last_reason": FailureReason,
-    "fate": Fate,
-    "finish_reason": FinishReason,
-    "backoff_source": BackoffSource,
-}
 
 
 class HasEvents(Protocol):
@@ -136,20 +127,19 @@ def _checked(column: Column, values: list[Any]) -> list[Any]:
             got = f"a {wrong.pop().__name__}" if wrong else "NaN or infinity"
             raise SettingsError(f"{name} of an event must be a number, got {got}")
         return values
-    words = _WORDS.get(name)
+    words = VOCABULARIES.get(name)
     if words is None:
         return values
     known = {value: _word(name, words, value) for value in set(values)}
     return [known[value] for value in values]
 
 
-def _word(name: str, words: Any, value: object) -> Any:
+def _word(name: str, words: dict[str, Any], value: Any) -> Any:
     if value is None or value != value:  # noqa: PLR0124 - NaN
         return None
-    try:
-        return words(value)
-    except ValueError:
-        raise SettingsError(f"{name} must be one of {', '.join(words)}, got {value!r}") from None
+    if value not in words:
+        raise SettingsError(f"{name} must be one of {', '.join(words)}, got {value!r}")
+    return words[value]
 
 
 def _refuse_twice(what: str, keys: list[Any]) -> None:

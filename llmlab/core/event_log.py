@@ -18,7 +18,7 @@ from llmlab.core.display import card
 from llmlab.core.events import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptEvent, CallEvent, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _TYPECODES = {"float": "d", "int": "i", "bool": "b", "word": "b"}
 _WIDER = {"i": "q", "b": "h"}
@@ -40,7 +40,7 @@ class _Codes(dict[Any, int]):
 
     @property
     def words(self) -> list[str]:
-        return [str(word) for word in self if word is not None]
+        return [word for word in self if word is not None]
 
 
 class ColumnTable:
@@ -104,16 +104,20 @@ class ColumnTable:
     def words(self) -> dict[str, list[str]]:
         """Return, for each column of words, the words that its codes stand for."""
         self.flush()
-        return {c.name: codes.words for c, codes in zip(self.columns, self._codes, strict=True) if codes is not None}
+        named = zip(self.columns, self._codes, strict=True)
+        return {column.name: list(map(str, codes.words)) for column, codes in named if codes is not None}
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Iterate over the rows as they were appended (words as plain texts)."""
-        words = self.words()
-        stores = []
-        for name, store in self.arrays().items():
-            known = words.get(name)
-            stores.append(store if known is None else [None if code < 0 else known[code] for code in store])
-        return zip(*stores, strict=True)
+        """Iterate over the rows as they were appended."""
+        self.flush()
+        values: list[Iterable[Any]] = []
+        for column, store, codes in zip(self.columns, self._arrays, self._codes, strict=True):
+            if codes is not None:
+                words = [*codes.words, None]  # the last, at -1, is for nothing
+                values.append([words[code] for code in store])
+            else:
+                values.append(map(bool, store) if column.kind == "bool" else store)
+        return zip(*values, strict=True)
 
     def clear(self) -> None:
         """Forget all rows."""

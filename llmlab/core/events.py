@@ -13,7 +13,7 @@ Times are seconds on the event loop's clock. Look next at `event_log.py` and `ob
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from llmlab.core.vocabulary import BackoffSource, FailureReason, Fate, FinishReason
 
@@ -87,8 +87,8 @@ class Column(NamedTuple):
     """One column: its name, type, unit, meaning, and its name in OpenTelemetry's conventions where there is one.
 
     `kind` is `float` (64 bits, NaN for nothing), `int` (64 bits), `bool`, or `word` (a text from a small vocabulary,
-    `None` for nothing; `words` lists it where it is closed). `over` says over which rows a metric is taken; a column of
-    events has nothing there.
+    `None` for nothing; where it is closed `words` lists it, as members of its enumeration if it has one). `over` says
+    over which rows a metric is taken; a column of events has nothing there.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Column(NamedTuple):
     over: str = ""
 
 
-_REASONS, _FATES, _FINISH = (tuple(str(word) for word in words) for words in (FailureReason, Fate, FinishReason))
+_REASONS, _FATES, _FINISH = tuple(FailureReason), tuple(Fate), tuple(FinishReason)
 _LAYER = Column("layer", "word", "", "which client, where clients are stacked")
 _CALL = Column("call", "int", "", "number of the call in its layer, from 0")
 _INPUT = Column(
@@ -175,6 +175,11 @@ CALL_COLUMNS: tuple[Column, ...] = (
     _FINISH_REASON,
 )
 """The columns of the calls, in the order of `CallEvent`. Tokens are those of the answering attempt."""
+
+VOCABULARIES: dict[str, dict[str, Any]] = {
+    column.name: {word: word for word in column.words} for column in (*ATTEMPT_COLUMNS, *CALL_COLUMNS) if column.words
+}
+"""For each column whose words are of an enumeration, its members by their texts."""
 
 
 def columns_table(columns: tuple[Column, ...]) -> str:

@@ -117,8 +117,13 @@ def digest(log: EventLog) -> str:
     hasher = sha256()
     for table in (log.attempt_table, log.call_table):
         for row in table.rows():
-            hasher.update(f"{row}\n".encode())
+            hasher.update(f"{tuple(map(_plain, row))}\n".encode())
     return hasher.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return a word as a text and a boolean as 0 or 1, as the committed digests were made of them."""
+    return str(value) if isinstance(value, str) else int(value) if isinstance(value, bool) else value
 
 
 def digests(wanted: Callable[[str], bool] = lambda name: True) -> dict[str, str]:
