@@ -114,11 +114,16 @@ def recommend(
     )
 
 
+def policy_settings(parameters: Sequence[str]) -> list[str]:
+    """Return the swept parameters that are the policy's; the others are conditions, which one does not choose."""
+    return [name for name in parameters if name.startswith("policy.")]
+
+
 def _settings_and_conditions(
     parameters: list[str], settings: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
     named = [settings] if isinstance(settings, str) else settings
-    chosen = [name for name in parameters if name.startswith("policy.")] if named is None else list(named)
+    chosen = policy_settings(parameters) if named is None else list(named)
     unknown = [name for name in chosen if name not in parameters]
     if unknown:
         raise SettingsError(f"settings: {unknown} were not swept; swept: {', '.join(parameters) or 'nothing'}")

@@ -16,6 +16,7 @@ import pandas as pd
 from llmlab.analysis.clusters import clusters
 from llmlab.analysis.compare import compare_all
 from llmlab.analysis.estimates import Estimate, rate_estimate
+from llmlab.analysis.recommend import policy_settings
 from llmlab.analysis.wording import counted, percent, settings_in_words, share_of_calls
 from llmlab.core.display import card, laid_out
 from llmlab.core.settings import SettingsError
@@ -43,12 +44,15 @@ class SweepReading(NamedTuple):
 
     Attributes:
         text: the sentences.
+        where: the conditions where it holds: of those swept beside settings of the policy the hardest, where
+            fewest calls are answered; empty where only settings, or only conditions, were swept.
         best: where most calls are answered; of several such settings the one with the fewest attempts per call.
         worst: where fewest are answered.
         like_the_best: the settings that so many calls cannot tell from the best, the fewest attempts per call first.
     """
 
     text: str
+    where: dict[str, Any]
     best: SweptPoint
     worst: SweptPoint
     like_the_best: list[SweptPoint]
@@ -61,12 +65,14 @@ class SweepReading(NamedTuple):
         return laid_out("SweepReading", self._asdict().items())
 
     def _repr_html_(self) -> str:
-        named = (("best", self.best), ("worst", self.worst))
-        return card(self.text, [(name, _said(point)) for name, point in named])
+        return card(self.text, [("best", _said(self.best)), ("worst", _said(self.worst))])
 
 
 def sweep_reading(result: SweptCalls, *, confidence: float = 0.95) -> SweepReading:
     """Say in a sentence or two at which settings of a sweep most calls are answered, and at which fewest.
+
+    What is not the policy's is a condition, such as how often the server fails. Where both were swept, the settings are
+    compared under the hardest conditions, for the mildest would win whatever the settings are.
 
     Args:
         result: what a sweep brought.
@@ -76,44 +82,67 @@ def sweep_reading(result: SweptCalls, *, confidence: float = 0.95) -> SweepReadi
         SettingsError: the result is no sweep's, or holds no calls.
         ValueError: its settings share no seeds, so that their calls cannot be paired.
     """
-    calls, parameters = result.calls, list(result.parameters)
-    if not parameters:
+    calls = result.calls
+    if not result.parameters:
         raise SettingsError("nothing was swept over in this result; `reading` says what a single setting brings")
     if calls.empty:
         raise SettingsError("the result holds no calls; run the sweep first")
-    groups = list(calls.groupby(parameters, observed=True, dropna=False))
-    each = 1 - (1 - confidence) / len(groups)
-    points = [_point(dict(zip(parameters, key, strict=True)), part, each) for key, part in groups]
-    order = sorted(range(len(points)), key=lambda place: (-points[place].success.value, points[place].amplification))
-    best, worst = points[order[0]], points[order[-1]]
-    against = compare_all(calls, parameters, best.settings, "answered")
+    chosen = policy_settings(result.parameters)
+    conditions = [name for name in result.parameters if name not in chosen]
+    where: dict[str, Any] = {}
+    if chosen and conditions:
+        where, calls = _hardest(calls, conditions)
+    points = _points(calls, chosen or conditions, confidence)
+    order = sorted(points, key=lambda point: (-point.success.value, point.amplification))
+    best, worst = order[0], order[-1]
+    against = compare_all(calls, chosen or conditions, best.settings, "answered")
     told = (against["p_adjusted"] < 1 - confidence).tolist()
     others = [point for point in points if point is not best]  # in the order of the comparisons
     alike = [point for point, differs in zip(others, told, strict=True) if not differs]
     alike.sort(key=lambda point: point.amplification)
-    return SweepReading(_text(len(points), best, worst, alike), best, worst, alike)
+    text = _text(len(points), best, worst, alike)
+    if where:
+        text = f"Where the fewest calls are answered, at {settings_in_words(where)}: {text[0].lower()}{text[1:]}"
+    return SweepReading(text, where, best, worst, alike)
+
+
+def _hardest(calls: pd.DataFrame, conditions: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the conditions under which the fewest calls are answered, and the calls made under them."""
+    groups = calls.groupby(conditions, observed=True, dropna=False)
+    key, hardest = min(groups, key=lambda group: float(group[1]["answered"].mean()))
+    return _named(conditions, key), hardest
+
+
+def _points(calls: pd.DataFrame, by: list[str], confidence: float) -> list[SweptPoint]:
+    groups = list(calls.groupby(by, observed=True, dropna=False))
+    each = 1 - (1 - confidence) / len(groups)
+    return [_point(_named(by, key), part, each) for key, part in groups]
+
+
+def _named(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return settings by name; one that there was not is NaN in a frame, and `None` here."""
+    return {name: None if pd.isna(value) else value for name, value in zip(names, values, strict=True)}
 
 
 def _point(settings: dict[str, Any], calls: pd.DataFrame, confidence: float) -> SweptPoint:
     success = rate_estimate(calls["answered"].to_numpy(), clusters(calls), confidence)
-    given = {name: None if pd.isna(value) else value for name, value in settings.items()}  # no limit is NaN in a frame
-    return SweptPoint(given, success, float(np.mean(calls["attempts"].to_numpy())))
+    return SweptPoint(settings, success, float(np.mean(calls["attempts"].to_numpy())))
 
 
 def _text(count: int, best: SweptPoint, worst: SweptPoint, alike: list[SweptPoint]) -> str:
     if count == 1:
-        return f"At {_said(best)}, with {best.amplification:.3g} attempts each."
+        return f"At {_said(best)}, with {best.amplification:.2f} attempts each."
     begin = f"Of {counted(count, 'setting')}"
     if len(alike) == count - 1:
-        ends = f"{percent(worst.success.value)} to {percent(best.success.value)}"
-        return f"{begin} none can be told from the best by so many calls: {ends} are answered."
-    most = f"most calls are answered at {_said(best)}, with {best.amplification:.3g} attempts each"
+        shares = {percent(point.success.value): None for point in (worst, best)}
+        return f"{begin} none can be told from the best by so many calls: {' to '.join(shares)} are answered."
+    most = f"most calls are answered at {_said(best)}, with {best.amplification:.2f} attempts each"
     text = f"{begin}, {most}; fewest at {_said(worst)}."
     if not alike:
         return text
     few = "one more" if len(alike) == 1 else f"{len(alike)} more"
     frugal, attempts = settings_in_words(alike[0].settings), alike[0].amplification
-    less = f"; {frugal} makes only {attempts:.3g} attempts each" if attempts < best.amplification else ""
+    less = f"; {frugal} makes only {attempts:.2f} attempts each" if attempts < best.amplification else ""
     return f"{text} So many calls cannot tell {few} from the best{less}."
 
 

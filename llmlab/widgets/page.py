@@ -34,7 +34,9 @@ _CSS = """<style>
 .llmlab-dashboard .llmlab-note { color: var(--jp-ui-font-color1, inherit); }
 .llmlab-dashboard .llmlab-error-box { border-left: 4px solid #d55e00; padding: 6px 10px; margin: 4px 0;
   background: rgba(213, 94, 0, 0.12); color: var(--jp-ui-font-color1, inherit); white-space: pre-wrap; }
-.llmlab-dashboard .widget-toggle-buttons, .llmlab-dashboard .jupyter-widget-toggle-buttons { flex-flow: row nowrap; }
+.llmlab-dashboard :is(.widget-toggle-buttons, .jupyter-widget-toggle-buttons),
+.llmlab-dashboard :is(.widget-toggle-buttons, .jupyter-widget-toggle-buttons) > div { display: flex;
+  flex-flow: row nowrap; align-items: center; }
 .llmlab-dashboard .widget-toggle-button.mod-active::before { content: "\\2713\\00a0"; }
 .llmlab-dashboard textarea { font-family: var(--jp-code-font-family, monospace); font-size: 13px; }
 .llmlab-dashboard :focus-visible { outline: 2px solid #0072b2; outline-offset: 1px; }
