@@ -23,7 +23,7 @@ from llmlab.core.backend import AttemptFailure
 from llmlab.core.client import AsyncClient
 from llmlab.core.messages import LLMFailure
 from llmlab.core.policy import POLICY_SETTINGS, ClientPolicy, PolicySettings, policy_with
-from llmlab.core.settings import SettingsError, nearest
+from llmlab.core.settings import SettingsError, kind_of, nearest
 from llmlab.core.vocabulary import Fate
 from llmlab.sync import Client
 
@@ -267,7 +267,7 @@ def _sorted_out(
     if policy is None:
         policy = default
     if not isinstance(policy, ClientPolicy):
-        raise SettingsError(f"policy must be a ClientPolicy, got a {type(policy).__name__}")
+        raise SettingsError(f"policy must be a ClientPolicy, got {kind_of(policy)}")
     client = {name: value for name, value in settings.items() if name in of_client}
     plain = {name: value for name, value in settings.items() if name in POLICY_SETTINGS}
     client["policy"] = policy_with(policy, plain)

@@ -96,7 +96,7 @@ def test_a_failure_is_a_value_with_a_reason():
             {"script": ["tmeout"]},
             "script.0: 'tmeout' is no Answer, no AttemptFailure and none of timeout, connection_error",
         ),
-        ({"script": "timeout"}, "script must be a valid tuple, got 'timeout'"),
+        ({"script": "timeout"}, "script must be a list or a tuple, got 'timeout'"),
         ({"text": 5}, "text must be a str or a function of the request, got a int"),
         ({"policy": {"max_retries": 1}}, "policy must be a ClientPolicy, got a dict"),
         ({"policy": {}}, "policy must be a ClientPolicy, got a dict"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PrivateAttr, SkipValidation
 
 from llmlab.backends.per_loop import PerLoop
+from llmlab.core.backend import no_backend
 from llmlab.core.client import AsyncClient, unlike
 from llmlab.core.inner_client import InnerClient
 from llmlab.core.policy import ClientPolicy
@@ -77,9 +78,9 @@ class Layer(Settings):
     def model_post_init(self, _context: Any) -> None:
         """Refuse what cannot serve as a backend."""
         super().model_post_init(_context)
-        if not callable(getattr(self.backend, "attempt", None)):
-            kind = type(self.backend).__name__
-            raise ValueError(f"backend: needs a method `async def attempt(...)`; a {kind} has none")
+        why = no_backend(self.backend)
+        if why is not None:
+            raise ValueError(f"backend: {why}")
 
     @property
     def simulated(self) -> bool:

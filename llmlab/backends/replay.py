@@ -98,7 +98,7 @@ class ReplayBackend:
     ) -> None:
         if made_up not in get_args(MadeUp):
             raise SettingsError(
-                f"made_up must be one of its words, got {made_up!r}; {nearest(made_up, get_args(MadeUp))}"
+                f"made_up must be one of its words, got {made_up!r}; {nearest(str(made_up), get_args(MadeUp))}"
             )
         attempts = recorded_events(events, layer).attempts
         self.name = attempts[0].backend

@@ -20,7 +20,7 @@ from llmlab.backends.faults import (
 )
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.waiting import wait_until
-from llmlab.core.backend import Answer, LayeredBackend, Timeouts, session_of
+from llmlab.core.backend import Answer, LayeredBackend, Timeouts, no_backend, session_of
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.settings import Settings
 from llmlab.core.streams import StreamedAttempt, streaming
@@ -75,9 +75,9 @@ class WithFaults(Settings):
 
     def model_post_init(self, _context: Any) -> None:
         """Refuse what cannot serve as a backend; take its name."""
-        if not callable(getattr(self.backend, "attempt", None)):
-            kind = type(self.backend).__name__
-            raise ValueError(f"backend: needs a method `async def attempt(...)`; a {kind} has none")
+        why = no_backend(self.backend)
+        if why is not None:
+            raise ValueError(f"backend: {why}")
         inner = str(getattr(self.backend, "name", type(self.backend).__name__))
         object.__setattr__(self, "name", self.name or f"{inner}+faults")
 

@@ -137,6 +137,15 @@ class Backend(Protocol):
         ...
 
 
+def no_backend(given: object) -> str | None:
+    """Return why this cannot serve as a backend, or `None` where it can."""
+    if isinstance(given, type):
+        return f"needs an object and not the class {given.__name__}; write {given.__name__}(...)"
+    if not callable(getattr(given, "attempt", None)):
+        return f"needs a method `async def attempt(...)`; a {type(given).__name__} has none"
+    return None
+
+
 @runtime_checkable
 class SessionBackend(Protocol):
     """A backend that keeps something per event loop."""

@@ -12,10 +12,11 @@ import asyncio
 import copy
 import itertools
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab.core import chance
-from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, session_of
+from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, no_backend, session_of
 from llmlab.core.batch import Batch
 from llmlab.core.display import card, laid_out, stacked
 from llmlab.core.emitter import Emitter, RaceEmitter
@@ -23,13 +24,14 @@ from llmlab.core.flow import Flow
 from llmlab.core.inner_client import InnerClient
 from llmlab.core.messages import LLMRequest, to_request
 from llmlab.core.policy import ClientPolicy
+from llmlab.core.settings import kind_of
 from llmlab.core.state import ClientState
 from llmlab.core.stream_flow import StreamFlow
 from llmlab.core.streams import StreamedAttempt
 from llmlab.core.text_stream import AsyncLLMStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -62,6 +64,7 @@ class AsyncClient:
     Raises:
         TypeError: the backend has no `attempt` method, an observer lacks one of its methods, or an argument is of
             another type.
+        ValueError: an observer is given twice.
     """
 
     def __init__(
@@ -74,11 +77,15 @@ class AsyncClient:
         state: ClientState | None = None,
         layer: str = OUTERMOST,
     ) -> None:
-        if not callable(getattr(backend, "attempt", None)):
-            raise TypeError(f"a backend needs a method `async def attempt(...)`; {type(backend).__name__} has none")
+        why = no_backend(backend)
+        if why is not None:
+            raise TypeError(f"backend: {why}")
         _check("policy", policy, ClientPolicy)
         _check("state", state, ClientState)
         _check("seed", seed, int)
+        named: object = layer  # whatever a caller without a type checker gives
+        if not (isinstance(named, str) and named):
+            raise TypeError(f"layer must be a name, got {named!r}")
         self.backend = backend
         self.policy = ClientPolicy() if policy is None else policy
         self.state = ClientState(self.policy) if state is None else state
@@ -217,8 +224,12 @@ class AsyncClient:
         Raises:
             TypeError: one of the requests is neither an `LLMRequest` nor a `str`.
         """
-        if isinstance(requests, str | LLMRequest):
-            raise TypeError("generate_many takes several requests, for example a list; for one there is generate")
+        if isinstance(requests, str | LLMRequest) or not isinstance(requests, Iterable):
+            raise TypeError(
+                "generate_many takes several requests, for example a list, and for one there is generate; "
+                f"got {kind_of(requests)}"
+            )
+        _check("concurrency", concurrency, int)
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"concurrency must be 1 or more, got {concurrency}; use None for the policy's limit")
         limit = concurrency or self.policy.max_concurrency or 64
@@ -321,7 +332,7 @@ def _as_outcome(ledger: Ledger) -> Outcome:
 
 def _check(name: str, value: object, wanted: type) -> None:
     if value is not None and not isinstance(value, wanted):
-        raise TypeError(f"{name} must be of type {wanted.__name__} or None, got a {type(value).__name__}")
+        raise TypeError(f"{name} must be of type {wanted.__name__} or None, got {kind_of(value)}")
 
 
 def unlike(name: str, taken: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
@@ -16,7 +16,7 @@ from llmlab.core.event_log import EventLog
 from llmlab.core.events import NAN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from llmlab.core.events import AttemptEvent, CallEvent, Observer
     from llmlab.core.vocabulary import BackoffSource
@@ -47,9 +47,13 @@ class Emitter(Sequence["Observer"]):
     def __init__(self, observers: Iterable[Observer] = (), *, of: Iterable[Sequence[Observer]] = ()) -> None:
         if callable(getattr(observers, "on_attempt", None)):
             raise TypeError(f"observers must be a list of observers, got one: write observers=[{observers!r}]")
-        self._own = tuple(observers)
-        for observer in self._own:
+        if not isinstance(observers, Iterable):
+            raise TypeError(f"observers must be a list of observers, got {observers!r}; leave it out for none")
+        self._own: tuple[Observer, ...] = tuple(observers)
+        for place, observer in enumerate(self._own):
             _check(observer)
+            if any(before is observer for before in self._own[:place]):
+                raise ValueError(f"{observer!r} is given twice, and would get every event twice")
         self._sources = tuple(of)
         self._flows: WeakSet[Watched] = WeakSet()
         self._followers: WeakSet[Emitter] = WeakSet()
@@ -183,6 +187,10 @@ class RaceEmitter(Emitter):
 
 
 def _check(observer: Observer) -> None:
+    if isinstance(observer, type):
+        raise TypeError(
+            f"an observer must be an object and not the class {observer.__name__}; write {observer.__name__}()"
+        )
     for method in ("on_attempt", "on_call"):
         if not callable(getattr(observer, method, None)):
             raise TypeError(f"an observer needs the methods on_attempt and on_call; {observer!r} has no {method}")

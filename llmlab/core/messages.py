@@ -63,7 +63,7 @@ class LLMRequest(Settings):
         stop: one text or several at which the model stops.
         response_format: `"json"`, a JSON schema as a dict, or a pydantic model; the answer is validated against it and
             the object stands in `LLMResponse.parsed`.
-        seed: fixes the server's sampling where it can; a retry after malformed output adds the retry's number to it.
+        seed: fixes the server's sampling where it can; each retry after malformed output adds 1 to it.
         metadata: your own labels, which stay with your request: they are neither sent nor recorded.
 
     Raises:

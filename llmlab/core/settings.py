@@ -143,6 +143,14 @@ _BOUNDS = {
 }
 
 
+_KINDS = {
+    "tuple_type": "a list or a tuple",
+    "frozen_set_type": "a set or a list",
+    "string_too_short": "a text of at least {min_length} character",
+    "too_short": "a list of at least {min_length}",
+}
+
+
 def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in detail["loc"]) or model.__name__
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
@@ -170,6 +178,8 @@ def _wanted(kind: str, context: Mapping[str, Any], message: str) -> str:
         return "a finite number"
     if kind in {"literal_error", "enum"}:
         return f"one of {context['expected']}"
+    if kind in _KINDS:
+        return _KINDS[kind].format(**context)
     text = message.removeprefix("Input should be ")
     return text[0].lower() + text[1:]
 
@@ -182,7 +192,12 @@ def _shown(value: object) -> str:
         return f"a text of {len(value)} characters"
     if isinstance(value, int) and value.bit_length() > 200:  # thousands of digits could not even be shown
         return f"a whole number of {value.bit_length():,} bits"
-    return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
+    return repr(value) if isinstance(value, int | float | str | None) else kind_of(value)
+
+
+def kind_of(value: object) -> str:
+    """Return of which kind a value is, for errors: "a list", or "the class MockBackend" where an object is meant."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 def _hint(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

@@ -51,7 +51,14 @@ class StreamedAttempt:
         return self
 
     async def __anext__(self) -> str:
-        step = await anext(self._steps)
+        try:
+            step = await anext(self._steps)
+        except StopAsyncIteration:
+            if hasattr(self, "outcome"):
+                raise
+            raise TypeError(
+                "a stream must yield an Answer or an AttemptFailure last; this one has ended without"
+            ) from None
         if isinstance(step, str):
             return step
         self.outcome = step

@@ -22,6 +22,7 @@ from llmlab.backends.layer import Layer
 from llmlab.backends.mock import MockBackend
 from llmlab.backends.server_view import ServerView
 from llmlab.backends.with_faults import WithFaults
+from llmlab.core.backend import no_backend
 from llmlab.core.chance import derived
 from llmlab.core.client import AsyncClient
 from llmlab.core.event_log import EventLog
@@ -64,10 +65,9 @@ class Experiment(Settings):
 
     def model_post_init(self, _context: Any) -> None:
         """Refuse what cannot serve as a backend."""
-        if not callable(getattr(self.backend, "attempt", None)):
-            raise ValueError(
-                f"backend: needs a method `async def attempt(...)`; a {type(self.backend).__name__} has none"
-            )
+        why = no_backend(self.backend)
+        if why is not None:
+            raise ValueError(f"backend: {why}")
 
     @property
     def simulated(self) -> bool:

@@ -28,6 +28,7 @@ from llmlab.conduct.recording import Request as RequestRecord
 from llmlab.conduct.recording_file import RecordingWriter
 from llmlab.conduct.standards import Standards
 from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
+from llmlab.core.settings import kind_of
 from llmlab.core.timers import sleep_until
 from llmlab.server.admin import WEATHER, administer, in_short, is_for_admin, weather_data
 from llmlab.server.hosting import HostedServer
@@ -71,7 +72,8 @@ class FaultServer(HostedServer):
 
     Raises:
         TypeError: the backend is no `MockBackend`.
-        SettingsError: the backend asks for what is not possible in front of a real server.
+        SettingsError: the host or the port cannot be one, or the backend asks for what is not possible in front of a
+            real server.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class FaultServer(HostedServer):
         super().__init__(host, port)
         self._backend = MockBackend() if backend is None else backend
         if not isinstance(self._backend, MockBackend):
-            raise TypeError(f"backend must be a MockBackend, got a {type(backend).__name__}")
+            raise TypeError(f"backend must be a MockBackend, got {kind_of(backend)}")
         self._record = record
         self._upstream = None if upstream is None else checked(upstream, self._backend)
         self._service: SimulatedServer | Upstream

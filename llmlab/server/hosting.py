@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
+from llmlab.core.settings import SettingsError
 from llmlab.server.connection import Connection
 
 if TYPE_CHECKING:
@@ -41,9 +42,17 @@ class HostedServer(ABC):
     Args:
         host: the address to listen on.
         port: the port; 0 takes a free one.
+
+    Raises:
+        SettingsError: one of them cannot be meant.
     """
 
     def __init__(self, host: str, port: int) -> None:
+        given: tuple[object, object] = host, port  # whatever a caller without a type checker gives
+        if not isinstance(given[0], str) or not host:  # "" would listen on every address there is
+            raise SettingsError(f"host must be an address to listen on, such as '127.0.0.1', got {host!r}")
+        if not isinstance(given[1], int) or not 0 <= port <= 65535:
+            raise SettingsError(f"port must be a whole number from 0 to 65535, got {port!r}; 0 takes a free one")
         self._host = host
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -198,9 +207,10 @@ class HostedServer(ABC):
             if os.name == "posix":  # elsewhere it would let two servers have the same port
                 taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind((self._host, self._port))
-        except BaseException:
+        except OSError as error:
             taken.close()
-            raise
+            said = f"cannot listen on {self._host}, port {self._port}: {error.strerror}"
+            raise type(error)(error.errno, said) from None
         self._port = taken.getsockname()[1]
         return taken
 

@@ -49,7 +49,7 @@ def checked(url: str, backend: MockBackend) -> str:
     """
     try:
         address = httpx.URL(url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, TypeError):
         raise SettingsError("upstream must be an address such as http://127.0.0.1:11434") from None
     whole = address.scheme in {"http", "https"} and address.host
     if not whole or address.userinfo or address.query or address.fragment:  # it is shown, and in these may be a key

@@ -64,7 +64,7 @@ class OpenTelemetryObserver:
             from there, so that the same run gives the same times; in real time they have the time of the wall clock.
 
     Raises:
-        SettingsError: OpenTelemetry's API is not installed.
+        SettingsError: OpenTelemetry's API is not installed, or `virtual_epoch` is no finite number.
         TypeError: a provider is none.
     """
 
@@ -89,6 +89,8 @@ class OpenTelemetryObserver:
         self._name = f"{_OPERATION} {model}" if model else _OPERATION
         given = {"gen_ai.request.model": model, "server.address": server_address, "server.port": server_port}
         self._asked = {name: value for name, value in given.items() if value is not None}
+        if not math.isfinite(virtual_epoch):
+            raise SettingsError(f"virtual_epoch must be a number of seconds since 1970, got {virtual_epoch!r}")
         self._epoch_ns = round(virtual_epoch * 1e9)
         self._attempts: dict[tuple[str, int], list[AttemptEvent]] = {}
         self._inside: dict[tuple[int, int], list[_Call]] = {}

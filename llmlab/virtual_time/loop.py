@@ -22,6 +22,7 @@ import threading
 from collections import deque
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmlab.virtual_time.driving import Drivable
@@ -68,14 +69,14 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
     ) -> None:
         super().__init__()
         self._executor = checked_executor(executor)
-        self._now = float(start)
+        self._now = _as_start(start)
         self._ready: deque[VirtualHandle] = deque()
         self._timers: list[VirtualHandle] = []
         self._timers_armed = 0
         self._sweep_above = _FEW_TIMERS
         self._steps = 0
-        self._max_time, self._max_steps = max_time, max_steps
-        self._max_idle = sys.maxsize if livelock_after is None else livelock_after
+        self._max_time, self._max_steps = _bound("max_time", max_time), _bound("max_steps", max_steps)
+        self._max_idle = sys.maxsize if livelock_after is None else _bound("livelock_after", livelock_after)
         self._grant_limits()
 
     def __repr__(self) -> str:
@@ -263,6 +264,18 @@ class VirtualLoop(NoOutsideWorld, MakesTasks, ReportsExceptions, Drivable):
                 self._fail(refusal)
                 self._stopping = self._stopping or not self._winding_down
             raise
+
+
+def _as_start(start: Any) -> float:
+    if not (isinstance(start, Real) and math.isfinite(start)):
+        raise ValueError(f"start must be a finite number of seconds, got {start!r}")
+    return float(start)
+
+
+def _bound(name: str, value: Any) -> Any:
+    if value is not None and not (isinstance(value, Real) and float(value) >= 0):
+        raise ValueError(f"{name} must be a number, 0 or more, or None for no bound, got {value!r}")
+    return value
 
 
 def _as_time(when: Any) -> float:

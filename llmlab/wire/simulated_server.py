@@ -19,7 +19,7 @@ from llmlab.backends.mock import MockBackend
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.visit import Instead
 from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
-from llmlab.core.settings import SettingsError
+from llmlab.core.settings import SettingsError, kind_of
 from llmlab.wire import ollama, openai
 from llmlab.wire.answering import answered, refused
 from llmlab.wire.dialect import Asked, Body, Rejected, whole_answer
@@ -111,7 +111,7 @@ class SimulatedServer:
         wall_clock: Callable[[], float] | None = None,
     ) -> None:
         if not isinstance(backend, MockBackend):
-            raise TypeError(f"backend must be a MockBackend, got a {type(backend).__name__}; its faults are settings")
+            raise TypeError(f"backend must be a MockBackend, got {kind_of(backend)}; its faults are settings")
         self.backend = backend
         self._models = None if models is None else {tagged(name) for name in models}
         self._names = (backend.model,) if models is None else tuple(models)

@@ -155,7 +155,8 @@ def test_a_call_of_a_long_batch_begins_when_it_is_its_turn():
         ("Hello", {}, TypeError, "generate_many takes several requests"),
         (LLMRequest(prompt="Hello"), {}, TypeError, "generate_many takes several requests"),
         (["a", 5], {}, TypeError, "a request must be an LLMRequest or a str, got int"),
-        (5, {}, TypeError, "not iterable"),
+        (5, {}, TypeError, "generate_many takes several requests, .* got a int"),
+        (["a"], {"concurrency": 1.5}, TypeError, "concurrency must be of type int or None, got a float"),
         (["a"], {"concurrency": 0}, ValueError, "concurrency must be 1 or more, got 0"),
     ],
 )

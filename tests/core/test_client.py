@@ -75,7 +75,11 @@ def test_an_attempt_that_a_session_inherited_would_pass_over_is_refused_with_the
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        ((None,), {}, "a backend needs a method `async def attempt"),
+        ((None,), {}, "backend: needs a method `async def attempt"),
+        ((MockBackend,), {}, r"not the class MockBackend; write MockBackend\(...\)"),
+        ((Echo(), ClientPolicy), {}, "policy must be of type ClientPolicy or None, got the class ClientPolicy"),
+        ((Echo(),), {"layer": None}, "layer must be a name, got None"),
+        ((Echo(),), {"layer": ""}, "layer must be a name, got ''"),
         ((Echo(), {"max_retries": 1}), {}, "policy must be of type ClientPolicy or None, got a dict"),
         ((Echo(),), {"state": ClientPolicy()}, "state must be of type ClientState or None, got a ClientPolicy"),
         ((Echo(),), {"seed": "1"}, "seed must be of type int or None, got a str"),

@@ -47,6 +47,7 @@ class Owner(Settings):
         ({"pet": {"lives": 1}}, "pet must say of which 'kind' it is, got a dict"),
         ({"pet": {"kind": "cow"}}, "pet must be of one of the kinds 'cat', 'dog', got 'cow'"),
         ({}, "Owner needs 'pet'"),
+        ({"pet": Dog}, "pet must say of which 'kind' it is, got the class Dog"),
         ({"pet": Dog(), "share": float("nan")}, "share must be a finite number, got NaN"),
         (
             {"pet": Dog(), "share": "x" * 61},

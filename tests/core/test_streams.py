@@ -490,6 +490,15 @@ def test_the_repr_says_how_far_it_is_and_shows_no_text():
 # ---- with others
 
 
+def test_a_stream_of_ones_own_that_ends_without_an_outcome_says_what_is_missing():
+    async def main():
+        with pytest.raises(TypeError, match="must yield an Answer or an AttemptFailure last"):
+            async for _ in AsyncClient(Told([TEXT])).stream("Hello"):
+                pass
+
+    run(main())
+
+
 def test_a_stream_is_not_hedged():
     log = EventLog()
     _, result = read(AsyncMockLLM(latency=4.0, policy=ClientPolicy(hedging=Hedging(delay=0.5)), observers=[log]))

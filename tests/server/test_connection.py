@@ -290,7 +290,7 @@ def test_a_port_that_is_taken_says_so_to_who_starts():
     with ScriptedServer() as server:
         other = ScriptedServer()
         other._port = server.port
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1, port {server.port}: .* in use"):
             other.start()
 
 

@@ -397,3 +397,19 @@ def test_many_clients_at_once_are_all_answered_and_accounted_for():
 def test_what_is_no_backend_is_refused():
     with pytest.raises(TypeError, match="must be a MockBackend, got a OllamaBackend"):
         FaultServer(OllamaBackend())
+    with pytest.raises(TypeError, match="must be a MockBackend, got the class MockBackend"):
+        FaultServer(MockBackend)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"host": ""}, "host must be an address to listen on"),  # to the system it means every address there is
+        ({"host": None}, "host must be an address to listen on"),
+        ({"port": 65536}, "port must be a whole number from 0 to 65535, got 65536"),
+        ({"port": "80"}, "port must be a whole number from 0 to 65535, got '80'"),
+    ],
+)
+def test_where_no_server_can_listen_is_refused(where, message):
+    with pytest.raises(SettingsError, match=message):
+        FaultServer(**where)

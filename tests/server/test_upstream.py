@@ -140,6 +140,8 @@ def test_what_only_a_simulated_server_has_is_refused():
         FaultServer(MockBackend(server=ServerModel(slots=1)), upstream="http://127.0.0.1:11434")
     with pytest.raises(SettingsError, match="upstream must be an address such as"):
         FaultServer(upstream="ftp://nowhere")
+    with pytest.raises(SettingsError, match="upstream must be an address such as"):
+        FaultServer(upstream=11434)
 
 
 def test_a_weather_that_is_not_possible_is_refused_while_it_runs_too(real):

@@ -336,3 +336,8 @@ def test_providers_in_each_others_place_are_refused(collector):
         OpenTelemetryObserver(collector.meters)
     with pytest.raises(TypeError, match=r"meter_provider must have a method get_meter, .* got a TracerProvider"):
         OpenTelemetryObserver(None, collector.tracers)
+
+
+def test_an_epoch_that_is_no_time_is_refused(collector):
+    with pytest.raises(SettingsError, match="virtual_epoch must be a number of seconds since 1970, got nan"):
+        OpenTelemetryObserver(collector.tracers, collector.meters, virtual_epoch=float("nan"))

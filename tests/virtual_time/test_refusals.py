@@ -247,3 +247,16 @@ def test_an_unknown_executor_is_refused_at_once():
         run(asyncio.sleep(1), executor="thread")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="executor must be"):
         VirtualLoop(executor="thread")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["1", float("nan"), -1])
+@pytest.mark.parametrize("name", ["max_time", "max_steps", "livelock_after"])
+def test_a_bound_that_is_none_is_refused_at_once(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a number, 0 or more, or None for no bound, got"):
+        VirtualLoop(**{name: value})
+
+
+@pytest.mark.parametrize("start", ["1", float("nan"), float("inf")])
+def test_a_start_that_is_no_time_is_refused_at_once(start):
+    with pytest.raises(ValueError, match="start must be a finite number of seconds, got"):
+        VirtualLoop(start)
