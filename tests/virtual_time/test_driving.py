@@ -174,78 +174,6 @@ def test_a_finished_task_is_freed_without_the_garbage_collector(loop):
         gc.enable()
 
 
-def test_async_generators_are_closed_in_the_order_in_which_they_were_started():
-    closed = []
-
-    async def numbered(number):
-        try:
-            while True:
-                yield number
-        finally:
-            await asyncio.sleep(1)
-            closed.append(number)
-
-    async def main():
-        for generator in generators:
-            await anext(generator)
-
-    generators = [numbered(number) for number in range(50)]
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main())
-    assert closed == list(range(50))
-
-
-def test_a_dropped_async_generator_is_closed_by_the_loop(loop):
-    closed = []
-
-    async def generator():
-        try:
-            yield 1
-        finally:
-            await asyncio.sleep(1)
-            closed.append(loop.time())
-
-    async def main():
-        async for _ in generator():
-            break
-        gc.collect()
-        await asyncio.sleep(5)
-
-    loop.run_until_complete(main())
-    assert closed == [1.0]
-
-
-def test_an_async_generator_that_fails_to_close_is_reported(loop):
-    async def generator():
-        try:
-            yield 1
-        finally:
-            raise KeyError("cleanup")
-
-    async def main():
-        await anext(open_one)
-
-    reports = []
-    loop.set_exception_handler(lambda _loop, context: reports.append(context))
-    open_one = generator()
-    loop.run_until_complete(main())
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    assert [type(report["exception"]) for report in reports] == [KeyError]
-
-
-def test_an_async_generator_started_after_their_shutdown_is_warned_about(loop):
-    async def generator():
-        yield 1
-
-    async def main():
-        await loop.shutdown_asyncgens()
-        async for _ in generator():
-            pass
-
-    with pytest.warns(ResourceWarning, match="was scheduled after"):
-        loop.run_until_complete(main())
-
-
 def test_a_run_leaves_the_hooks_of_the_thread_as_they_were(loop):
     before = sys.get_asyncgen_hooks(), sys.get_coroutine_origin_tracking_depth()
     loop.set_debug(True)
@@ -263,6 +191,19 @@ def test_debug_mode_remembers_where_coroutines_were_made(loop):
     loop.set_debug(True)
     assert loop.get_debug()
     assert loop.run_until_complete(main())[0][2] == "main"
+
+
+def test_debug_mode_may_be_switched_while_the_loop_runs(loop):
+    async def main():
+        origins = []
+        for enabled in (True, False):
+            loop.set_debug(enabled)
+            coroutine: Any = now()
+            origins.append(coroutine.cr_origin is not None)
+            coroutine.close()
+        return origins
+
+    assert loop.run_until_complete(main()) == [True, False]
 
 
 def test_an_interrupt_in_the_main_task_comes_out_and_is_no_unretrieved_exception(loop, caplog):

@@ -17,6 +17,7 @@ from llmlab.virtual_time import (
     VirtualTimeLimit,
     run,
 )
+from llmlab.virtual_time.waiting import waiting_tasks
 
 
 async def wait_for_ever():
@@ -75,6 +76,19 @@ def test_a_task_that_waits_inside_an_async_generator_is_found_there():
     with pytest.raises(VirtualDeadlock) as caught:
         run(main())
     assert caught.value.waiting[0].where.startswith(line_of(main, "async for"))
+
+
+def test_a_task_without_a_frame_waits_at_an_unknown_line():
+    async def main():
+        coroutine = wait_for_ever()
+        task = asyncio.create_task(coroutine, name="gone")
+        coroutine.close()
+        (waiting,) = waiting_tasks([task])
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await task
+        return str(waiting)
+
+    assert run(main()).startswith("gone waits at an unknown line of <coroutine object wait_for_ever")
 
 
 def test_a_timer_at_infinity_is_no_hope():

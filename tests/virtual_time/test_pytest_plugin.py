@@ -1,5 +1,6 @@
 """The fixture and the mark, in a pytest of their own."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -124,6 +125,17 @@ async def test_async_of_another_plugin():
     assert outcomes["test_sync"] == "PASSED"
     assert outcomes.get("test_async_of_another_plugin") != "PASSED", output
     assert "async def functions are not natively supported" in output
+
+
+def test_an_hour_passes_in_a_moment_in_this_pytest_too(virtual_time):
+    assert virtual_time.run(asyncio.sleep(3600, "slept")) == "slept"
+
+
+@pytest.mark.virtual_time(start=100)
+async def test_an_async_test_of_this_pytest_is_on_virtual_time(virtual_time):
+    await asyncio.sleep(3600)
+    assert asyncio.get_running_loop().time() == 3700
+    assert virtual_time.run(asyncio.sleep(10, "slept"), start=7) == "slept"
 
 
 def test_the_plugin_is_cheap_to_import():

@@ -242,6 +242,14 @@ def test_an_inline_function_hands_on_its_exception():
     assert run(main(), executor="inline") == "handled"
 
 
+def test_a_default_executor_is_refused_as_a_run_in_it_would_be():
+    async def main():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+
+    with pytest.raises(NotInVirtualTime, match=r"loop\.set_default_executor"):
+        run(main())
+
+
 def test_an_unknown_executor_is_refused_at_once():
     with pytest.raises(ValueError, match='executor must be "forbid" or "inline", got \'thread\''):
         run(asyncio.sleep(1), executor="thread")  # type: ignore[arg-type]

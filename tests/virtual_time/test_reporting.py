@@ -83,13 +83,18 @@ def test_a_default_handler_that_fails_is_reported_too(caplog):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_a_handler_may_exit(loop, error):
-    def leave(_loop, _context):
-        raise error
+@pytest.mark.parametrize("by_default", [True, False])
+def test_a_handler_may_exit(error, by_default):
+    class Leaves(VirtualLoop):
+        def default_exception_handler(self, context):
+            raise error
 
-    loop.set_exception_handler(leave)
+    loop = Leaves()
+    if not by_default:
+        loop.set_exception_handler(Leaves.default_exception_handler)
     with pytest.raises(error):
         loop.call_exception_handler({"message": "went wrong"})
+    loop.close()
 
 
 def test_the_handler_of_a_callbacks_failure_runs_in_the_callbacks_context(loop):

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from llmlab.virtual_time import VirtualDeadlock, VirtualLoop, run
+from llmlab.virtual_time.interrupts import interrupts_cancel_main
 
 
 async def hour():
@@ -187,6 +188,56 @@ def test_ctrl_c_cancels_main_lets_it_clean_up_and_is_raised():
     with pytest.raises(KeyboardInterrupt):
         run(busy(log))
     assert log == ["cleaned up"]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_second_ctrl_c_is_raised_at_once():
+    log: list[str] = []
+
+    async def main():
+        signal.raise_signal(signal.SIGINT)
+        log.append("goes on")
+        signal.raise_signal(signal.SIGINT)
+        log.append("goes on again")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
+    assert log == ["goes on"]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_before_there_is_anything_to_cancel_is_raised_at_the_end():
+    loop, slept = VirtualLoop(), []
+
+    def interrupted():
+        with interrupts_cancel_main(loop):
+            signal.raise_signal(signal.SIGINT)
+            slept.append(loop.run_until_complete(asyncio.sleep(1, "slept")))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert slept == ["slept"]
+    loop.close()
+
+
+def test_ctrl_c_in_another_thread_has_nothing_to_cancel_in_a_loop_that_runs_for_ever():
+    loop, ticks = VirtualLoop(), []
+    loop.cancel_main_from_another_thread()
+    loop.call_later(1, ticks.append, "tick")
+    loop.call_later(2, loop.stop)
+    loop.run_forever()
+    assert ticks == ["tick"]
+    loop.close()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_main_that_is_cancelled_without_ctrl_c_is_cancelled():
+    async def main():
+        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(1)
+
+    with pytest.raises(asyncio.CancelledError):
+        run(main())
 
 
 @pytest.mark.usefixtures("ctrl_c")

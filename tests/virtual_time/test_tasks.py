@@ -101,6 +101,8 @@ def test_a_task_factory_makes_the_tasks():
 
     assert loop.run_until_complete(main()) == "named"
     assert calls == [[], [], ["context"]]
+    assert loop.create_task(asyncio.sleep(0), name="named").get_name() == "named"
+    loop.run_until_complete(asyncio.sleep(1))
     loop.set_task_factory(None)
     assert loop.get_task_factory() is None
     assert loop.run_until_complete(asyncio.sleep(1, "fine")) == "fine"
