@@ -74,7 +74,12 @@ class Page:
             style={"button_width": "90px", "description_width": "45px"},
             layout={"width": "260px"},
         )
-        self.question = widgets.Dropdown(options=[], description="chart", layout={"width": "420px"})
+        self.question = widgets.Dropdown(
+            options=[],
+            description="chart",
+            style={"description_width": "45px"},
+            layout={"flex": "1 1 320px", "max_width": "420px", "width": "auto"},
+        )
         self.picture = widgets.Image(value=_BLANK, format="png", layout=_WIDE)
         self.reading, self.against, self.verdict = _text("reading"), _text("against"), _text("verdict")
         self.error, self.status = _text("error"), _text("status")
@@ -130,8 +135,11 @@ class Page:
         self.sweep_box = widgets.VBox(
             [self.swept[0], self.values[0], self.swept[1], self.values[1], self.replicates], layout={"display": "none"}
         )
-        buttons = widgets.HBox([self.run, self.cancel, self.progress, self.status], layout={"flex_flow": "row wrap"})
-        top = widgets.HBox([self.mode, self.question, self.pin, self.unpin], layout={"flex_flow": "row wrap"})
+        top = widgets.HBox([self.mode, self.question], layout={"flex_flow": "row wrap"})
+        buttons = widgets.HBox(
+            [self.run, self.cancel, self.pin, self.unpin, self.progress, self.status],
+            layout={"flex_flow": "row wrap"},
+        )
         away = widgets.Accordion(
             [
                 widgets.VBox(
