@@ -50,6 +50,7 @@ Names are loaded on first use: `import llmlab` alone loads neither pandas nor ma
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -284,13 +285,19 @@ __all__ = [
 ]
 
 
+_PARTS = ("analysis", "notebook", "plots", "virtual_time", "widgets")
+"""The parts whose own names are used as they stand there: `llmlab.plots.failure_rate`."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"llmlab.{name}")
     module = _MODULE_OF.get(name)
     if module is None:
-        raise AttributeError(f"module 'llmlab' has no attribute '{name}'")
+        raise AttributeError(f"module 'llmlab' has no attribute '{name}'", name=name, obj=sys.modules[__name__])
     value = globals()[name] = getattr(import_module(module), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_PARTS, *(name for name in globals() if name.startswith("__"))})

@@ -111,3 +111,7 @@ __all__ = [
     "wilson",
     "without_warm_up",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis.columns import need_columns
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -109,9 +111,7 @@ def _names(by: By) -> list[str]:
 
 
 def _codes(frame: pd.DataFrame, names: list[str]) -> NDArray[np.int64]:
-    missing = [name for name in names if name not in frame.columns]
-    if missing:
-        raise KeyError(f"no column {missing}; the frame has {list(frame.columns)}")
+    need_columns(frame, names)
     codes, count = np.zeros(len(frame), dtype=np.int64), 1
     for name in names:
         # As `groupby(...).ngroup()` numbers them, in a third of its time: NaN comes last, words in their own order.

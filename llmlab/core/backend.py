@@ -142,7 +142,9 @@ def no_backend(given: object) -> str | None:
     if isinstance(given, type):
         return f"needs an object and not the class {given.__name__}; write {given.__name__}(...)"
     if not callable(getattr(given, "attempt", None)):
-        return f"needs a method `async def attempt(...)`; a {type(given).__name__} has none"
+        client = callable(getattr(given, "generate", None)) and hasattr(given, "backend")
+        hint = "; it is a client: give its `backend`, or a `Layer` with its policy" if client else ""
+        return f"needs a method `async def attempt(...)`; a {type(given).__name__} has none{hint}"
     return None
 
 

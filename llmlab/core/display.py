@@ -34,7 +34,7 @@ _TABLE = f"{_INK};border-collapse:collapse;margin:4px 0"
 
 def laid_out(name: str, parts: Iterable[tuple[str | None, Any]]) -> str:
     """Return a value as it would be written, `Name(part=..., ...)`, broken into lines where it is long."""
-    shown = [f"{part}={as_text(value)}" if part else as_text(value) for part, value in parts]
+    shown = [f"{part}={as_text(value, at=len(part) + 1)}" if part else as_text(value) for part, value in parts]
     line = f"{name}({', '.join(shown)})"
     if len(line) <= WIDTH and "\n" not in line:
         return line
@@ -42,8 +42,8 @@ def laid_out(name: str, parts: Iterable[tuple[str | None, Any]]) -> str:
     return f"{name}(\n{textwrap.indent(inside, '    ')})"
 
 
-def as_text(value: Any) -> str:
-    """Return a part's repr; of a long list only how many entries it has."""
+def as_text(value: Any, *, at: int = 0) -> str:
+    """Return a part's repr, which begins in the column `at`; of a long list only how many entries it has."""
     if isinstance(value, StrEnum):
         return repr(str(value))
     if type(value) in (list, tuple, set, frozenset, dict):
@@ -51,7 +51,7 @@ def as_text(value: Any) -> str:
             return f"<{len(value):,} values>"
         if isinstance(value, set | frozenset):
             return textwrap.fill(f"{{{', '.join(sorted(map(as_text, value)))}}}", WIDTH, subsequent_indent=" ")
-        return pformat(value, width=WIDTH, compact=True, sort_dicts=False)
+        return pformat(value, width=WIDTH - at, compact=True, sort_dicts=False).replace("\n", "\n" + " " * at)
     return repr(value)
 
 

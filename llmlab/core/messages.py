@@ -249,6 +249,12 @@ class LLMFailure:
         """False: the call was not answered."""
         return False
 
+    if not TYPE_CHECKING:  # type checkers say by themselves that a failure has no text
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": the call was not answered ({self.reason}); look at `ok` first" if name in _OF_ANSWERS else ""
+            raise AttributeError(f"'LLMFailure' object has no attribute '{name}'{hint}", name=name, obj=self)
+
     def unwrap(self) -> LLMResponse:
         """Raise this failure.
 
@@ -268,6 +274,9 @@ class LLMFailure:
         if self.partial_text:
             rows["handed out"] = _count(len(self.partial_text), "character")
         return card(f"{self.reason} after {self.latency:.2f} s, {_count(self.attempts, 'attempt')}", rows.items())
+
+
+_OF_ANSWERS = frozenset(one.name for one in fields(LLMResponse)) - {one.name for one in fields(LLMFailure)}
 
 
 def _tokens(usage: Usage) -> dict[str, str]:

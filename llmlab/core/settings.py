@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from inspect import isclass, signature
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +20,7 @@ from llmlab.core.hidden import PRIVATE, hidden, may_name_a_fault
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 
@@ -39,11 +41,19 @@ class Settings(BaseModel):
 
     if not TYPE_CHECKING:  # type checkers take the parameters from the fields
 
-        def __init__(self, /, **data: Any) -> None:
+        def __init__(self, /, *given: Any, **data: Any) -> None:
+            if given:
+                raise TypeError(_without_names(type(self)))
             try:
                 super().__init__(**data)
             except ValidationError as error:
                 raise SettingsError(explain(error, type(self))) from None
+
+        __init__.__signature__ = signature(BaseModel.__init__)  # pydantic builds the class's own upon it
+
+    def __dir__(self) -> Iterable[str]:
+        """Complete to what is there to be used: without what pydantic has for its older users."""
+        return [name for name in super().__dir__() if name not in _OLD]
 
     def replace(self, **changes: Any) -> Any:
         """Return a copy with these fields changed, validated again.
@@ -123,6 +133,42 @@ def nearest(name: str, valid: Iterable[str], *, called: str = "valid") -> str:
     return f"{hint}{called}: {', '.join(options)}"
 
 
+_OLD = frozenset(
+    name for name, made in vars(BaseModel).items() if hasattr(getattr(made, "__func__", made), "__deprecated__")
+)
+"""Methods that pydantic keeps from its first version, and warns of."""
+
+
+def _without_names(model: type[BaseModel]) -> str:
+    first = next((name for name in model.model_fields if name != "kind"), "...")
+    return f"{model.__name__} takes its settings by name: {model.__name__}({first}=...)"
+
+
+def _further_inside(model: type[BaseModel], name: str) -> str:
+    """Return the path of a setting of this name among those that these hold; nothing if there is none."""
+    below = [(field, part) for field, info in model.model_fields.items() for part in _parts(info)]
+    for _ in range(_DEPTH):
+        for path, part in below:
+            if name in setting_names(part):
+                return f"'{path}.{name}' (of {part.__name__})"
+        below = [
+            (f"{path}.{field}", inner)
+            for path, part in below
+            for field, info in part.model_fields.items()
+            for inner in _parts(info)
+        ]
+    return ""
+
+
+_DEPTH = 2
+
+
+def _parts(info: FieldInfo) -> list[type[BaseModel]]:
+    """Return the kinds of settings that a field may hold; where anything goes, that of its default."""
+    kinds = [type(info.get_default(call_default_factory=True)), info.annotation, *get_args(info.annotation)]
+    return [kind for kind in dict.fromkeys(kinds) if isclass(kind) and issubclass(kind, Settings)]
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say in a user's words what is wrong with the settings given to `model`; one line for each mistake."""
     return "\n".join(_explain_one(detail, model) for detail in error.errors())
@@ -159,7 +205,10 @@ def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "union_tag_not_found":
         return f"{path} must say of which 'kind' it is, got {_shown(value)}"
     if kind == "extra_forbidden":
-        return f"{model.__name__} has no setting '{path}'; {nearest(path, setting_names(model))}"
+        valid = setting_names(model)
+        inside = _further_inside(model, path)
+        near = f"did you mean {inside}? valid: {', '.join(valid)}" if inside else nearest(path, valid)
+        return f"{model.__name__} has no setting '{path}'; {near}"
     if kind == "missing":
         return f"{model.__name__} needs '{path}'"
     if kind == "value_error":

@@ -46,3 +46,7 @@ __all__ = [
     "storm_map",
     "time_spent",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.timeline import OVER_TIME_COLUMNS
 from llmlab.backends.server_model import Outage
 from llmlab.plots.labels import axis_label, value_label
@@ -104,9 +105,7 @@ def _shown(bins: pd.DataFrame, show: Sequence[str] | None, hue: str | None) -> l
     if unknown:
         raise ValueError(f"show must name some of {list(_LABELS)}, got {unknown}")
     wanted = _SHOWN if show is None else show
-    missing = [name for name in ("time_s", *wanted, *([] if hue is None else [hue])) if name not in bins.columns]
-    if missing:
-        raise KeyError(f"no column {missing}; the frame has {list(bins.columns)}")
+    need_columns(bins, ["time_s", *wanted, *([] if hue is None else [hue])])
     return [name for name in wanted if show is not None or bins[name].notna().any()]
 
 

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.slo import CRITERIA
 from llmlab.analysis.wording import counted
 from llmlab.plots.labels import drawn, parameter_name, percent_ticks
@@ -81,12 +82,11 @@ def pareto(points: pd.DataFrame, *, slo: SLO | None = None, latency: str | None 
 
 
 def _latency_column(points: pd.DataFrame, latency: str | None) -> Criterion:
+    needed = ["success_rate", "attempts_per_call", "on_front", "verdict"]
+    need_columns(points, needed if latency is None else [*needed, latency])
     there = [name for name in _LATENCIES if name in points.columns]
     wanted = there[:1] if latency is None else [latency] if latency in there else []
-    needed = ["success_rate", "attempts_per_call", "on_front", "verdict"]
-    missing = [name for name in needed if name not in points.columns] + ([] if wanted else [latency or "latency_p95_s"])
-    if missing:
-        raise KeyError(f"no column {missing}; the frame has {list(points.columns)}")
+    need_columns(points, wanted or [latency or "latency_p95_s"])
     return _LATENCIES[wanted[0]]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.patheffects import withStroke
 
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.frames import parameter_columns
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.means import means
@@ -74,8 +75,7 @@ def time_spent(calls: pd.DataFrame, *, x: str, over: Over = "all", ax: Axes | No
 
 def _chosen(calls: pd.DataFrame, x: str, over: Over) -> pd.DataFrame:
     """Return the calls in question; where they are not all, with the columns in question only: copies take time."""
-    if x not in calls.columns:
-        raise KeyError(f"no column {[x]}; the frame has {list(calls.columns)}")
+    need_columns(calls, [x])
     mask = over_mask(calls, over)
     if mask is None:
         return calls

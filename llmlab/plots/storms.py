@@ -9,6 +9,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from llmlab.analysis.columns import need_columns
 from llmlab.experiments.storm_map import RATE, RECOVERED, RETRIES
 from llmlab.plots.labels import percent, value_label
 from llmlab.plots.panels import AROUND_PANELS, panels
@@ -49,9 +50,7 @@ def storm_map(points: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         >>> ax = storm_map(points)  # of llmlab.storm_map(experiment, rates=range(15, 301, 15), retries=range(5))
     """
     needed = ["defence", RATE, RETRIES, "capacity_per_s", "recovered", "answered_share"]
-    missing = [name for name in needed if name not in points.columns]
-    if missing:
-        raise KeyError(f"no column {missing}; the frame has {list(points.columns)}")
+    need_columns(points, needed)
     if (again := points[points.duplicated(["defence", RATE, RETRIES])]).size:
         raise ValueError(f"{len(again)} points are there twice, the first with {dict(again.iloc[0][needed[:3]])}")
     defences = Scale.of(points["defence"]).values

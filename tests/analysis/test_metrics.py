@@ -165,7 +165,7 @@ def test_no_calls_make_one_row_without_groups_and_none_with_them(calls, attempts
 
 
 def test_an_unknown_column_is_named_beside_those_there_are(calls):
-    with pytest.raises(KeyError, match=r"no column \['max_retries'\]; the frame has .*policy.retry.max_retries"):
+    with pytest.raises(KeyError, match=r"no column \['max_retries'\]; did you mean 'policy.retry.max_retries'\?"):
         summary(calls, by="max_retries")
 
 

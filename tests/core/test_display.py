@@ -152,6 +152,11 @@ def test_a_long_value_is_broken_into_one_line_for_each_part():
         f"    b={'y' * 60!r},",
         ")",
     ]
+    grid = {"a" * 40: (1, 2), "b" * 40: (3, 4)}
+    assert laid_out("Name", [("grid", grid)]).splitlines()[1:3] == [
+        f"    grid={{'{'a' * 40}': (1, 2),",
+        f"          '{'b' * 40}': (3, 4)}},",
+    ]
     assert as_text(list(range(1000))) == "<1,000 values>"
     assert as_text(frozenset({llmlab.FailureReason.OVERLOADED})) == "{'overloaded'}"
 

@@ -170,6 +170,14 @@ def test_a_failure_is_not_ok_and_unwraps_to_an_error_with_its_cause():
     assert str(again) == str(caught.value)
 
 
+def test_what_only_an_answer_has_is_refused_of_a_failure_with_its_reason():
+    with pytest.raises(AttributeError, match=r"no attribute 'text': the call was not answered \(overloaded\); look at"):
+        print(FAILURE.text)
+    with pytest.raises(AttributeError, match=r"'LLMFailure' object has no attribute 'txt'$"):
+        print(FAILURE.txt)
+    assert not hasattr(FAILURE, "parsed")
+
+
 def test_no_way_of_showing_a_result_shows_the_models_text():
     parsed = dataclasses.replace(RESPONSE, text=SECRET, parsed={"a": SECRET})
     for shown in (repr(parsed), str(parsed), f"{[parsed]}", parsed._repr_html_(), repr(Answer(SECRET))):

@@ -1,3 +1,5 @@
+import re
+from inspect import signature
 from typing import Annotated, Literal
 
 import pytest
@@ -65,6 +67,36 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_valid(given, messag
     with pytest.raises(SettingsError) as refused:
         Owner(**given)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("max_retries", "did you mean 'retry.max_retries' (of RetryPolicy)? valid: adaptive_concurrency, attempt"),
+        ("per_success", "did you mean 'budget.per_success' (of RetryBudget)? valid: "),  # there is none by default
+        ("jitter", "did you mean 'retry.backoff.jitter' (of Backoff)? valid: "),
+        ("nonsense", "valid: adaptive_concurrency"),
+    ],
+)
+def test_a_setting_that_stands_further_inside_is_told_by_its_path(name, near):
+    with pytest.raises(SettingsError, match=re.escape(f"ClientPolicy has no setting '{name}'; {near}")):
+        ClientPolicy(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("make", "how"),
+    [(RetryPolicy, "RetryPolicy(max_retries=...)"), (Cat, "Cat(lives=...)"), (Settings, "Settings(...")],
+)
+def test_settings_without_their_names_are_refused_with_the_first_name(make, how):
+    with pytest.raises(TypeError, match=re.escape(f"{make.__name__} takes its settings by name: {how}")):
+        make(3)
+
+
+def test_settings_are_completed_and_signed_without_what_is_not_for_users():
+    assert "given" not in signature(RetryPolicy).parameters
+    names = set(dir(RetryPolicy()))
+    assert {"max_retries", "replace", "model_dump_json"} <= names
+    assert names.isdisjoint({"copy", "dict", "json", "parse_raw", "schema"})
 
 
 class Account(Settings):

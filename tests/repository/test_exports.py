@@ -6,6 +6,8 @@ type checkers that way what it loads on first use. Imports of other packages are
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +83,18 @@ def run(): ...
 class Sweep: ...
 """
     assert public_names(source) == {"Backoff", "Policy", "Client", "heat_map", "LIMIT", "width", "run", "Sweep"}
+
+
+@pytest.mark.parametrize("name", ["llmlab", "llmlab.analysis", "llmlab.plots"])
+def test_completion_offers_the_public_names_and_no_tools(name):
+    package = importlib.import_module(name)
+    shown = {entry for entry in dir(package) if not entry.startswith("__")}
+    parts = {"analysis", "notebook", "plots", "virtual_time", "widgets"} if name == "llmlab" else set()
+    assert shown == {entry for entry in package.__all__ if not entry.startswith("__")} | parts
+
+
+def test_parts_are_there_without_an_import_of_their_own():
+    program = "import llmlab; print(llmlab.plots.failure_rate.__name__, llmlab.virtual_time.run.__name__)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == (
+        "failure_rate run\n"
+    )
