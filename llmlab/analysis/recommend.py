@@ -19,7 +19,7 @@ from llmlab.analysis.judging import Judgement, cells_by_setting, interval_text, 
 from llmlab.analysis.pareto import pareto_front
 from llmlab.analysis.recommendation import Recommendation
 from llmlab.analysis.runner_up import runner_up
-from llmlab.analysis.slo import AMPLIFICATION, P95_LATENCY, SLO, SUCCESS, minimised
+from llmlab.analysis.slo import AMPLIFICATION, P95_LATENCY, SUCCESS, checked_slo, minimised
 from llmlab.analysis.wording import condition_text
 from llmlab.core.settings import SettingsError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from llmlab.analysis.estimates import Estimate
     from llmlab.analysis.judging import Cell, Verdict
-    from llmlab.analysis.slo import Criterion
+    from llmlab.analysis.slo import SLO, Criterion
 
 
 class SweptCalls(Protocol):
@@ -67,9 +67,7 @@ def recommend(
     Raises:
         SettingsError: `minimise` or a setting is not one there is, nothing swept is a setting, or there are no calls.
     """
-    least = minimised(minimise)
-    if not isinstance(slo, SLO):
-        raise SettingsError(f"slo must be an SLO, such as SLO(success_rate=0.99), got a {type(slo).__name__}")
+    least, slo = minimised(minimise), checked_slo(slo)
     if not hasattr(result, "parameters"):
         raise SettingsError(f"result must be what a sweep brought, a SweepResult, got a {type(result).__name__}")
     if not 0 < confidence < 1:

@@ -85,15 +85,26 @@ class SLO(Settings):
         return {"all": np.ones_like(answered), "answered": answered, "failed": ~answered}[self.latency_over]
 
 
+def checked_slo(given: object) -> SLO:
+    """Return what has to be kept.
+
+    Raises:
+        SettingsError: it is no SLO.
+    """
+    if not isinstance(given, SLO):
+        raise SettingsError(f"slo must be an SLO, such as SLO(success_rate=0.99), got a {type(given).__name__}")
+    return given
+
+
 _MINIMISED = {"failure_rate": SUCCESS, **{each.name: each for each in LATENCIES}, "amplification": AMPLIFICATION}
 
 
-def minimised(name: str) -> Criterion:
+def minimised(name: object) -> Criterion:
     """Return the criterion that `minimise` names: `failure_rate`, `amplification`, or a latency as in an SLO.
 
     Raises:
         SettingsError: there is none of this name.
     """
-    if name not in _MINIMISED:
+    if not isinstance(name, str) or name not in _MINIMISED:
         raise SettingsError(f"minimise cannot be {name!r}; {nearest(str(name), _MINIMISED)}")
     return _MINIMISED[name]

@@ -32,6 +32,7 @@ from llmlab.core.settings import Settings, SettingsError
 from llmlab.experiments.collecting import collecting_rarely
 from llmlab.experiments.readable import settings_by_path
 from llmlab.experiments.runs import Run, RunLog
+from llmlab.experiments.stop_signal import StopSignal
 from llmlab.experiments.workload import ClosedLoop, OpenLoop
 from llmlab.sync import LoopThread
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     from llmlab.core.backend import Backend
     from llmlab.core.events import Observer
-    from llmlab.experiments.stop_signal import StopSignal
     from llmlab.experiments.sweep_result import SweepResult
 
 
@@ -117,8 +117,15 @@ class Experiment(Settings):
         return SweepResult([], [Run({}, 0, self.seed, record)], planned=1, settings=settings_by_path(self))
 
     async def run_async(self) -> SweepResult:
-        """Run it while the event loop goes on with other work."""
-        return await asyncio.to_thread(self.run)
+        """Run it while the event loop goes on with other work. To cancel it ends the run."""
+        stop = StopSignal()
+        running = asyncio.ensure_future(asyncio.to_thread(self.run, stop=stop))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stop.set("cancelled")
+            await asyncio.wait([running])
+            raise
 
     def record(
         self,

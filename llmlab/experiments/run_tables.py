@@ -171,20 +171,20 @@ def read_rows(
         where: columns, or swept settings, and the value or the list of values that rows have in them.
 
     Raises:
-        SettingsError: there is no such table or column.
+        SettingsError: there is no such table or column, or it holds values of another type than those of `where`.
     """
-    declared = [column.name for column in kept_table(events, table)]
-    wanted = declared if columns is None else list(columns)
+    declared = schema_of(kept_table(events, table)).remove(0)  # without the run's own number
+    wanted = declared.names if columns is None else list(columns)
     where = where or {}
     for name in [*wanted, *where]:
-        if name not in declared and (name in wanted or name not in labels.columns):
-            raise SettingsError(f"{table} have no column '{name}'; {nearest(name, [*declared, *labels.columns])}")
-    places = labels.chosen({name: value for name, value in where.items() if name not in declared})
+        if name not in declared.names and (name in wanted or name not in labels.columns):
+            raise SettingsError(f"{table} have no column '{name}'; {nearest(name, [*declared.names, *labels.columns])}")
+    places = labels.chosen({name: value for name, value in where.items() if name not in declared.names})
     numbers = events.numbers[places]
     kept = pc.field(RUN).isin(numbers)
-    for name, value in where.items():
-        if name in declared:
-            kept &= _among(name, _listed(value))
+    for field in declared:
+        if field.name in where:
+            kept &= _among(field, _listed(where[field.name]))
     try:
         rows = events.rows(table, places, [RUN, *wanted], kept)
     except (OSError, pa.ArrowException) as error:
@@ -224,8 +224,10 @@ def _is_among(value: Any, wanted: list[object]) -> bool:
     return any(value == one or (one is None and value != value) for one in wanted)  # noqa: PLR0124 - NaN
 
 
-def _among(name: str, wanted: list[object]) -> pc.Expression:
-    field = pc.field(name)
-    present = [value for value in wanted if value is not None]
-    kept = field.isin(pa.array(present)) if present else pc.scalar(False)
-    return kept | field.is_null(nan_is_null=True) if None in wanted else kept
+def _among(field: pa.Field, wanted: list[object]) -> pc.Expression:
+    column = pc.field(field.name)
+    try:
+        kept = column.isin(pa.array([value for value in wanted if value is not None]).cast(field.type))
+    except pa.ArrowException as error:
+        raise SettingsError(f"where: column '{field.name}' holds values of type {field.type}: {error}") from None
+    return kept | column.is_null(nan_is_null=True) if None in wanted else kept

@@ -14,9 +14,9 @@ from __future__ import annotations
 import gc
 import math
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Iterable, Mapping
+from concurrent.futures import as_completed
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -28,14 +28,15 @@ from llmlab.backends.mock import MockBackend
 from llmlab.backends.setting_paths import with_setting
 from llmlab.core.client import OUTERMOST, AsyncClient
 from llmlab.core.events import Column
+from llmlab.core.settings import SettingsError
 from llmlab.core.vocabulary import Fate
 from llmlab.experiments.collecting import collecting_rarely
 from llmlab.experiments.experiment import Experiment, seeded
+from llmlab.experiments.running.worker_pool import WorkerPool
 from llmlab.experiments.workload import OpenLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from concurrent.futures import Future
+    from collections.abc import Iterator
 
     from llmlab.core.backend import Backend
     from llmlab.core.events import AttemptEvent, CallEvent
@@ -86,25 +87,25 @@ def storm_map(
         retries: numbers of retries.
         defences: for each name the settings, by their path, that are changed; `None` is no change.
         window: how many seconds at the end of the arrivals tell whether it recovered.
-        processes: how many processes share the points; 1 is this one alone. A script that asks for more needs the
-            usual `if __name__ == "__main__":`, since each process imports it; a notebook does not.
+        processes: how many processes share the points; 1 is this one alone.
         progress: whether to show a progress bar, with the time left.
 
     Returns:
         A frame with the columns `STORM_COLUMNS` and a row for each point, in the order of the arguments.
 
     Raises:
-        ValueError: the experiment has no duration, does not run in virtual time, or its server is still out when the
-            window begins; or a list is empty.
-        SettingsError: a path, a load or a number of retries is not valid.
+        SettingsError: the experiment has no duration, does not run in virtual time, or its server is still out when the
+            window begins; a list is empty or has a number twice; a path, a load or a number of retries is not valid.
         RuntimeError: a process could not begin, or was ended from outside.
     """
-    if processes < 1:
-        raise ValueError(f"processes must be 1 or more, got {processes}; 1 is this process alone")
-    changes = {"no defence": {}} if defences is None else defences
-    points = list(_points(base, list(rates), list(retries), changes, window))
+    if type(processes) is not int or processes < 1:
+        raise SettingsError(f"processes must be 1 or more, got {processes!r}; 1 is this process alone")
+    if not isinstance(base, Experiment):
+        raise SettingsError(f"base must be an Experiment, got a {type(base).__name__}")
+    changes = {"no defence": {}} if defences is None else _checked(defences)
+    points = list(_points(base, _numbers("rates", rates), _numbers("retries", retries), changes, window))
     if not points:
-        raise ValueError("a storm map needs at least one rate, one number of retries and one defence")
+        raise SettingsError("a storm map needs at least one rate, one number of retries and one defence")
     rows: dict[int, dict[str, Any]] = {}
     with tqdm(total=len(points), disable=not progress, unit="point", dynamic_ncols=True, delay=0.5) as bar:
         try:
@@ -116,6 +117,26 @@ def storm_map(
                 raise
     ordered = [rows[place] for place in sorted(rows)]
     return pd.DataFrame(ordered, columns=[column.name for column in STORM_COLUMNS])
+
+
+def _checked(defences: object) -> Mapping[str, Mapping[str, Any]]:
+    if isinstance(defences, Mapping) and all(isinstance(changes, Mapping) for changes in defences.values()):
+        return defences
+    raise SettingsError(
+        'defences must be settings by path for each name, such as {"queue of 9": {"policy.max_queue": 9}}'
+    )
+
+
+def _numbers(name: str, given: object) -> list[Any]:
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise SettingsError(f"{name} must be a list of numbers, got {given!r}")
+    numbers = list(given)
+    for place, number in enumerate(numbers):
+        if not isinstance(number, Real):
+            raise SettingsError(f"{name} must be a list of numbers, got {number!r} in it")
+        if number in numbers[:place]:
+            raise SettingsError(f"{name} must differ, got {number} twice")
+    return numbers
 
 
 class _Point(NamedTuple):
@@ -152,20 +173,24 @@ def _points(
                 yield _Point(defence, with_setting(some, RATE, float(rate)), since)
 
 
-def _since(experiment: Experiment, window: float) -> float:
+def _since(experiment: Experiment, window: Any) -> float:
     """Return when the window begins, of an experiment that a map can be made of."""
     workload, backend = experiment.workload, experiment.backend
     if not isinstance(workload, OpenLoop) or workload.duration is None:
-        raise ValueError("the workload must be an OpenLoop with a duration, such as OpenLoop(rate=100, duration=300)")
+        raise SettingsError(
+            "the workload must be an OpenLoop with a duration, such as OpenLoop(rate=100, duration=300)"
+        )
     if not experiment.simulated:
-        raise ValueError(f"a storm map needs a simulated backend; {type(backend).__name__} would run in real time")
-    since = workload.duration - window
-    if not 0 <= since < workload.duration:
-        raise ValueError(f"window must be more than 0 and at most duration={workload.duration:g} s, got {window:g} s")
+        raise SettingsError(f"a storm map needs a simulated backend; {type(backend).__name__} would run in real time")
+    number = isinstance(window, Real)
+    if not (number and 0 < window <= workload.duration):
+        most = f"at most duration={workload.duration:g}"
+        raise SettingsError(f"window must be a number of seconds, more than 0 and {most}, got {window!r}")
+    since: float = workload.duration - float(window)
     server = getattr(backend, "server", None)
     out_until = max((outage.end for outage in server.outages), default=0.0) if server is not None else 0.0
     if since < out_until:
-        raise ValueError(
+        raise SettingsError(
             f"the window begins at {since:g} s, before the server's outage ends at {out_until:g} s; "
             "make it shorter, or the workload's duration longer"
         )
@@ -173,26 +198,16 @@ def _since(experiment: Experiment, window: float) -> float:
 
 
 def _shared(points: list[_Point], processes: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the points' places and rows as they are finished, by several processes."""
+    """Yield the points' places and rows as they are finished, by several processes; to close it ends these."""
     # The largest begin first, so that no process is left alone with one at the end.
-    left = sorted(range(len(points)), key=lambda place: _most_attempts(points[place]))
-    running: dict[Future[dict[str, Any]], int] = {}
-    # Spawned and not forked: a fork copies locks that other threads hold, and a notebook has many threads.
-    count = min(processes, len(points))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        while left or running:
-            # No more than can run at once, so that an interrupt leaves none that would still have to be run.
-            while left and len(running) < count:
-                place = left.pop()
-                running[pool.submit(_run_and_clean_up, points[place])] = place
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                try:
-                    yield running.pop(future), future.result()
-                except BrokenProcessPool as error:
-                    raise RuntimeError(
-                        "a process of the storm map ended too early; in a script, call storm_map under "
-                        '`if __name__ == "__main__":`, or give processes=1'
-                    ) from error
+    order = sorted(range(len(points)), key=lambda place: _most_attempts(points[place]), reverse=True)
+    pool = WorkerPool(min(processes, len(points)))
+    try:
+        places = {pool.submit(_run_and_clean_up, points[place]): place for place in order}
+        for future in as_completed(places):
+            yield places[future], future.result()
+    finally:
+        pool.kill()
 
 
 def _most_attempts(point: _Point) -> float:

@@ -124,13 +124,11 @@ class Sweep(Settings):
         tree = self._tree
         if tree.size * self.replicates > MAX_RUNS:
             raise ValueError(f"this makes {tree.size * self.replicates:,} runs; at most {MAX_RUNS:,} are taken")
-        if tree.size <= _ALL_CHECKED:
-            if not self._point_count:
-                raise ValueError("where leaves no point; at least one must be left")
-            return
-        for part in tree.one_at_a_time():
+        for part in tree.one_at_a_time() if tree.size > _ALL_CHECKED else ():
             for _ in part.points():
                 pass
+        if not (self._point_count if tree.size <= _ALL_CHECKED else any(True for _ in tree.points())):
+            raise ValueError("where leaves no point; at least one must be left")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was given, as plain data; `Sweep(**data)` is an equal sweep.

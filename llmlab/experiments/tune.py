@@ -20,14 +20,14 @@ from tqdm.auto import tqdm
 
 from llmlab.analysis.judging import cells_by_setting, judge, worst
 from llmlab.analysis.recommend import criteria_of, recommend
-from llmlab.analysis.slo import minimised
+from llmlab.analysis.slo import checked_slo, minimised
 from llmlab.backends.setting_paths import with_setting
 from llmlab.core.chance import derived
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.axes import LogRange
 from llmlab.experiments.readable import readable_settings, settings_by_path
 from llmlab.experiments.running.perform import perform
-from llmlab.experiments.running.sweep_run import SweepError
+from llmlab.experiments.running.sweep_run import INTERRUPTED, SweepError
 from llmlab.experiments.runs import FailedRun, Run
 from llmlab.experiments.samples import Samples
 from llmlab.experiments.sweep_result import SweepResult
@@ -91,9 +91,10 @@ def tune(
         SettingsError: a path, a range, a value or the budget is wrong, or Optuna is not installed.
         SweepError: not one run could be finished.
     """
-    if runs < 1 or (calls is not None and calls < 1):
-        raise SettingsError(f"the budget must be 1 or more, got runs={runs}, calls={calls}")
-    search = _Search(base, over, slo=slo, minimise=minimise, seed=seed)
+    for name, most in {"runs": runs, "calls": runs if calls is None else calls}.items():
+        if type(most) is not int or most < 1:
+            raise SettingsError(f"{name} must be a whole number, 1 or more, got {most!r}")
+    search, interrupted = _Search(base, over, slo=slo, minimise=minimise, seed=seed), False
     with tqdm(total=runs, disable=not progress, unit="run", dynamic_ncols=True, delay=0.5) as bar:
         try:
             for number in range(runs):
@@ -105,14 +106,16 @@ def tune(
         except KeyboardInterrupt:
             if not search.runs:
                 raise
+            interrupted = True
     if not search.runs:
         first = search.failures[0]
         raise SweepError(f"none of {runs} runs could be finished. The first to fail: {first.reason}\n{first.traceback}")
     result = SweepResult(
         list(search.space),
         search.runs,
-        planned=len(search.runs),
+        planned=runs if interrupted else len(search.runs) + len(search.failures),
         failures=search.failures,
+        stopped=INTERRUPTED if interrupted else "",
         settings=settings_by_path(base),
     )
     return Tuned(result, recommend(result, slo, minimise, settings=list(search.space)))
@@ -123,11 +126,11 @@ class _Search:
 
     def __init__(self, base: Experiment, over: Mapping[str, Any], *, slo: SLO, minimise: str, seed: int) -> None:
         self._optuna = _optuna()
-        self._base, self._slo, self._least = base, slo, minimised(minimise)
+        self._base, self._slo, self._least = base, checked_slo(slo), minimised(minimise)
         self.space = _space(base, over)
         self._distributions = {path: _distribution(self._optuna, axis) for path, axis in self.space.items()}
         with _quiet(self._optuna):
-            self._study = self._optuna.create_study(sampler=self._optuna.samplers.TPESampler(seed=seed))
+            self._study = self._optuna.create_study(sampler=self._optuna.samplers.TPESampler(seed=seed % 2**32))
         self._points: dict[tuple[Any, ...], list[Run]] = {}
         self._scores: dict[tuple[Any, ...], float] = {}
         self.runs: list[Run] = []
@@ -138,7 +141,7 @@ class _Search:
         """Measure the point that is proposed."""
         with _quiet(self._optuna):
             trial = self._study.ask(self._distributions)
-        point = tuple(_value(axis, trial.params[path]) for path, axis in self.space.items())
+        point = tuple(_settled(axis, trial.params[path]) for path, axis in self.space.items())
         measured = self._measure(point)
         with _quiet(self._optuna):
             failed = self._optuna.trial.TrialState.FAIL
@@ -152,9 +155,10 @@ class _Search:
             self.explore()
 
     def _measure(self, point: tuple[Any, ...]) -> bool:
-        settings, experiment = dict(zip(self.space, point, strict=True)), self._base
-        for path, value in settings.items():
-            experiment = with_setting(experiment, path, value)
+        settings, experiment = {}, self._base
+        for (path, axis), chosen in zip(self.space.items(), point, strict=True):
+            settings[path] = _value(axis, chosen)
+            experiment = with_setting(experiment, path, settings[path])
         settings = readable_settings(settings)
         known = self._points.setdefault(point, [])
         replicate = len(known)
@@ -207,12 +211,21 @@ def _distribution(optuna: Any, axis: Any) -> Any:
     return optuna.distributions.FloatDistribution(axis.low, axis.high, log=log)
 
 
-def _value(axis: Any, proposed: Any) -> Any:
+def _settled(axis: Any, proposed: Any) -> Any:
+    """Return what is chosen of an axis: a number of a range, or of a list the place of a value that may be anything."""
     if isinstance(axis, tuple):
-        return (sorted(axis) if _are_numbers(axis) else axis)[proposed]
+        return _ordered(axis).index(_ordered(axis)[proposed])  # the first, of equal ones
     if axis.whole:
-        return proposed
+        return int(proposed)
     return min(max(float(f"{proposed:.3g}"), axis.low), axis.high)  # three digits are as much as anybody would set
+
+
+def _value(axis: Any, chosen: Any) -> Any:
+    return _ordered(axis)[chosen] if isinstance(axis, tuple) else chosen
+
+
+def _ordered(values: tuple[Any, ...]) -> list[Any]:
+    return sorted(values) if _are_numbers(values) else list(values)
 
 
 def _are_numbers(values: tuple[Any, ...]) -> bool:

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 import pickle
 import threading
@@ -127,6 +128,33 @@ def test_a_real_backend_runs_on_the_loop_thread_and_is_closed_at_the_end():
 
     Experiment(backend=Closing(), workload=ClosedLoop(calls=1)).run()
     assert seen == ["llmlab-loop", "closed"]
+
+
+def test_a_run_that_is_awaited_ends_when_that_is_cancelled():
+    begun, ended = threading.Event(), threading.Event()
+
+    class Endless(Own):
+        simulated = True
+
+        async def attempt(self, request, *, timeouts, key):
+            begun.set()
+            try:
+                for _ in itertools.count():  # an hour of virtual time is nothing
+                    await asyncio.sleep(3600)
+            finally:
+                ended.set()
+
+    async def main():
+        running = asyncio.create_task(experiment.run_async())
+        await asyncio.to_thread(begun.wait)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return ended.is_set()
+
+    policy = {"attempt_timeout": None, "total_timeout": None}
+    experiment = Experiment(backend=Endless(), policy=policy, workload=ClosedLoop(calls=1))
+    assert asyncio.run(main())
 
 
 def test_a_run_whose_stop_is_set_ends_whatever_it_waits_for():

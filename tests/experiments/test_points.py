@@ -103,6 +103,7 @@ def test_where_leaves_points_out_also_such_as_would_be_invalid():
         ({"grid": {RETRIES: [0]}, "zipped": {RETRIES: [1]}}, f"'{RETRIES}' is swept twice"),
         ({"grid": {"workload.users": [1], "workload": [OpenLoop()]}}, "'workload' would replace 'workload.users'"),
         ({"where": Condition(RETRIES, ">", 9)}, "where leaves no point"),
+        ({"grid": {"seed": range(10_001)}, "where": Condition("seed", "<", 0)}, "where leaves no point"),
         ({"where": Condition("policy.retry.max_retrie", ">", 9)}, "did you mean 'max_retries'?"),
         (
             {"where": Condition(TIMEOUT, "<", "x")},

@@ -22,6 +22,7 @@ from llmlab import (
     RetryPolicy,
     ServerModel,
     SettingsError,
+    Sweep,
     Uniform,
     storm_map,
 )
@@ -138,7 +139,7 @@ def test_a_wrong_setting_is_found_before_anything_runs():
         (STORM.replace(workload=ClosedLoop()), "the workload must be an OpenLoop with a duration"),
         (STORM.replace(workload=OpenLoop(rate=5)), "the workload must be an OpenLoop with a duration"),
         (STORM.replace(workload=OpenLoop(rate=5, duration=5)), "begins at 2 s, before the server's outage ends at 2.5"),
-        (STORM.replace(workload=OpenLoop(rate=5, duration=2)), "at most duration=2 s, got 3 s"),
+        (STORM.replace(workload=OpenLoop(rate=5, duration=2)), "at most duration=2, got 3"),
     ],
 )
 def test_an_experiment_that_no_map_can_be_made_of_is_refused(base, message):
@@ -160,11 +161,28 @@ def test_a_map_without_points_is_refused(empty):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"), [({"window": 0}, "window must be more than 0"), ({"processes": 0}, "processes must be 1")]
+    ("wrong", "message"),
+    [
+        ({"window": 0}, "window must be a number of seconds, more than 0 and at most duration=11, got 0"),
+        ({"window": "3"}, "window must be a number of seconds, .* got '3'"),
+        ({"processes": 0}, "processes must be 1 or more, got 0"),
+        ({"processes": 1.5}, r"processes must be 1 or more, got 1\.5"),
+        ({"rates": 20}, "rates must be a list of numbers, got 20"),
+        ({"rates": [20, "60"]}, "rates must be a list of numbers, got '60' in it"),
+        ({"rates": [20, 20.0]}, r"rates must differ, got 20\.0 twice"),
+        ({"retries": 2}, "retries must be a list of numbers, got 2"),
+        ({"defences": ["budget"]}, "defences must be settings by path for each name"),
+        ({"defences": {"budget": "policy.budget"}}, "defences must be settings by path for each name"),
+    ],
 )
-def test_numbers_out_of_range_are_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_arguments_are_refused_with_the_value_that_is_wrong(wrong, message):
+    with pytest.raises(SettingsError, match=message):
         mapped(**wrong)
+
+
+def test_only_an_experiment_can_be_mapped():
+    with pytest.raises(SettingsError, match="base must be an Experiment, got a Sweep"):
+        mapped(Sweep(STORM, {RETRIES: [0, 1]}))
 
 
 def test_an_interrupt_keeps_the_finished_points():
@@ -187,8 +205,8 @@ def test_an_interrupt_before_the_first_is_finished_is_passed_on():
         mapped(Experiment(backend=Simulated(interrupted), workload=STORM.workload))
 
 
-def test_a_process_that_ends_too_early_is_an_error_with_advice():
-    with pytest.raises(RuntimeError, match="ended too early; in a script, call storm_map under"):
+def test_a_process_that_ends_too_early_is_an_error_that_says_how_it_ended():
+    with pytest.raises(RuntimeError, match="the worker process ended with exit code 3"):
         mapped(Experiment(backend=Simulated(leave), workload=STORM.workload), rates=[20], retries=[0], processes=2)
 
 

@@ -147,9 +147,12 @@ def test_arrow_tables_hold_the_columns_and_rows_asked_for(result):
         ({"columns": ["latency"]}, "attempts have no column 'latency'"),
         ({"where": {"policy.retry.max_retires": 1}}, f"did you mean '{RETRIES}'"),
         ({"columns": [RETRIES]}, f"attempts have no column '{RETRIES}'"),
+        ({"where": {"run": 0}}, "attempts have no column 'run'"),
+        ({"where": {"ended_at_s": "late"}}, "column 'ended_at_s' holds values of type double"),
+        ({"where": {"status_code": [503, 503.5]}}, "column 'status_code' holds values of type int64"),
     ],
 )
-def test_wrong_names_are_refused_with_the_nearest(result, arguments, message):
+def test_wrong_names_and_values_of_another_type_are_refused(result, arguments, message):
     with pytest.raises(SettingsError) as caught:
         result.to_arrow(**arguments)
     assert message in str(caught.value)

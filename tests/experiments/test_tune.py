@@ -79,6 +79,13 @@ def test_words_and_whole_numbers_and_parameters_of_the_server_can_be_chosen():
     assert set(found.recommendation.settings) == set(space)
 
 
+def test_lists_and_values_that_are_there_twice_can_be_chosen():
+    space = {"policy.retry.retry_on": [["overloaded"], ["attempt_timeout"], ["overloaded"]]}
+    found = tune(base(calls=50), space, slo=SLO(success_rate=0.5), runs=8, progress=False)
+    assert len(found.recommendation.points) == 2
+    assert not found.result.calls.duplicated([*space, "replicate", "call"]).any()
+
+
 def test_numbers_are_such_as_one_would_set(tuned):
     timeouts = [run.settings[TIMEOUT] for run in tuned.result.runs]
     assert all(float(f"{timeout:.3g}") == timeout and 0.5 <= timeout <= 60 for timeout in timeouts)
@@ -141,6 +148,7 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch):
     monkeypatch.setattr(Experiment, "record", interrupted)
     found = tune(base(calls=50), SPACE, slo=SERVICE, runs=50, progress=False)
     assert len(found.result.runs) == 3
+    assert found.result.interrupted
     with pytest.raises(KeyboardInterrupt):
         tune(base(calls=50), SPACE, slo=SERVICE, runs=50, progress=False)
 
@@ -153,15 +161,17 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch):
         ({RETRIES: [0, -1]}, {}, "cannot be -1"),
         ({RETRIES: LinearRange(0, 4)}, {}, "cannot be 1.6"),
         ({TIMEOUT: LogRange(1, 60, num=5)}, {}, "takes no num"),
-        (SPACE, {"runs": 0}, "budget must be 1 or more"),
-        (SPACE, {"calls": 0}, "budget must be 1 or more"),
+        (SPACE, {"runs": 0}, "runs must be a whole number, 1 or more, got 0"),
+        (SPACE, {"runs": 2.5}, r"runs must be a whole number, 1 or more, got 2\.5"),
+        (SPACE, {"calls": 0}, "calls must be a whole number, 1 or more, got 0"),
+        (SPACE, {"slo": 0.99}, "slo must be an SLO, such as .*, got a float"),
         (SPACE, {"minimise": "latency"}, "minimise cannot be 'latency'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(space, budget, message, monkeypatch):
     monkeypatch.setattr(Experiment, "record", lambda *_, **__: pytest.fail("something ran"))
     with pytest.raises(SettingsError, match=message):
-        tune(base(), space, slo=SERVICE, progress=False, **budget)
+        tune(base(), space, progress=False, **({"slo": SERVICE} | budget))
 
 
 def test_without_optuna_it_says_how_to_install_it(monkeypatch):

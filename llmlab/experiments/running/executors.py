@@ -90,9 +90,10 @@ def chosen_place(
     """
     if workers is not None and (type(workers) is not int or workers < 1):
         raise SettingsError(f"workers must be a whole number, 1 or more, got {workers!r}; 1 runs everything here")
-    if executor is not None and not callable(getattr(executor, "submit", None)):
+    if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         wanted = "a concurrent.futures.Executor, such as dask's Client(...).get_executor()"
-        raise SettingsError(f"executor must be {wanted}, got a {type(executor).__name__}")
+        found = f"the class {executor.__name__}" if isinstance(executor, type) else f"a {type(executor).__name__}"
+        raise SettingsError(f"executor must be {wanted}, got {found}")
     seen: list[PlannedRun] = []
     if executor is not None or (workers or 1) > 1:
         seen.extend(islice(runs, 1))

@@ -36,7 +36,7 @@ def write_whole(path: Path, content: memoryview | bytes) -> str:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C, too
         with suppress(OSError):
             temporary.unlink()
         raise

@@ -43,11 +43,13 @@ class Store:
     Several processes may use it at once. It pickles as its path.
 
     Raises:
-        SettingsError: the path is something else, or a store of another version's.
+        SettingsError: it is no path, or that of something else, or of a store of another version's.
         OSError: it cannot be made or read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise SettingsError(f"a store is a directory, given by its path or as a Store; got a {type(path).__name__}")
         self.path = Path(path)
         self._lock = threading.Lock()
         self._writer: Writer | None = None
@@ -148,10 +150,12 @@ class Store:
 def _open(path: Path, *, create: bool) -> None:
     marker = path / _MARKER
     if not marker.exists():
+        if not create:
+            raise SettingsError(
+                f"there is no store at '{path}'; give the directory that a sweep has stored its runs in"
+            )
         if path.exists() and not (path.is_dir() and all(map(_is_own, path.iterdir()))):
             raise SettingsError(f"'{path}' is there and is not a store; give a directory that is new or empty")
-        if not create:
-            raise SettingsError(f"there is no store at '{path}'")
         for folder in _FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
         write_whole(marker, checked_line({"what": _WHAT, "format": FORMAT_VERSION}))

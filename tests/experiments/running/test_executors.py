@@ -148,6 +148,8 @@ def test_a_wrong_number_of_workers_is_refused(workers):
 def test_what_is_no_executor_or_no_function_is_refused_before_anything_runs():
     with pytest.raises(SettingsError, match=r"executor must be a concurrent\.futures\.Executor, .* got a str"):
         SWEEP.run(executor="dask")
+    with pytest.raises(SettingsError, match="got the class ThreadPoolExecutor"):
+        SWEEP.run(executor=ThreadPoolExecutor)
     with pytest.raises(SettingsError, match="on_point must be a function of a finished run, got a int"):
         SWEEP.run(on_point=3)
 

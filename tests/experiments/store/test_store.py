@@ -244,6 +244,8 @@ def test_a_buffer_writes_many_runs_to_a_file_and_says_which(tmp_path):
             r"keep must be one of \['events', 'calls', 'summary'\]",
         ),
         (lambda store: store.finished("all"), "keep must be one of"),
+        (lambda store: Store(3), "a store is a directory, given by its path or as a Store; got a int"),
+        (lambda store: Store(store.path / "data", create=False), "there is no store at '.*data'; give the directory"),
         (lambda store: store.write(RunBatch(("a",) * 70_000, (0.0,) * 70_000, "calls", {})), "65536 runs at most"),
     ],
 )
