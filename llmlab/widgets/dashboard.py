@@ -48,7 +48,8 @@ class SweepDashboard:
 
     Args:
         experiment: what to start from: an experiment, or the name of one of `SITUATIONS`.
-        slo: what has to be kept; the recommendation is held against it.
+        slo: what has to be kept; the recommendation is held against it, also where the page has no slider for a
+            criterion.
 
     Raises:
         SettingsError: there is no situation of this name.
@@ -67,8 +68,8 @@ class SweepDashboard:
         self._closed = False
         if isinstance(start, str):
             page.situation.value = start
-        for criterion, target in ({} if slo is None else slo.targets()).items():
-            page.ask_for(criterion.name, target)
+        if slo is not None:
+            self._desk.ask_for(slo)
         self._wire()
         self._post(self._begin)
 

@@ -6,9 +6,9 @@ Used on the dashboard's event loop; only reading is safe elsewhere. What is show
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llmlab.analysis.slo import SLO
+from llmlab.analysis.slo import CRITERIA, SLO
 from llmlab.analysis.wording import counted
 from llmlab.backends.faults import Faults
 from llmlab.backends.ollama import OllamaBackend
@@ -41,6 +41,7 @@ class Desk:
         """Take the page, what no control shows, and what is to be called when a setting has changed."""
         self._page = page
         self._base = base
+        self._further_goals: dict[str, Any] = {}  # of an SLO: what no slider of the page shows
         self._simulated = base.backend
         self._swept: list[str | None] = [None, None]
         self._tell = changed
@@ -76,8 +77,15 @@ class Desk:
     def slo(self) -> SLO | None:
         """What has to be kept; `None` where nothing is asked for."""
         targets = {name: value_of(widget) for name, widget in self._page.slo.items()}
-        given = {name: target for name, target in targets.items() if target is not None}
-        return SLO(**given) if given else None
+        given = self._further_goals | {name: target for name, target in targets.items() if target is not None}
+        return SLO(**given) if any(criterion.name in given for criterion in CRITERIA) else None
+
+    def ask_for(self, slo: SLO) -> None:
+        """Hold results against this SLO, whose criteria the page's sliders show where it has them."""
+        self._further_goals = {name: value for name, value in slo if name not in self._page.slo and value is not None}
+        for criterion, target in slo.targets().items():
+            if criterion.name in self._page.slo:
+                self._page.ask_for(criterion.name, target)
 
     @property
     def code(self) -> str:

@@ -38,6 +38,18 @@ STYLE = """<style>
 
 _WIDTH, _LEFT, _BARS, _CURVE, _GAP = 720, 46, 90, 70, 30
 _SKY, _VERMILLION = "#4a90c2", "#d55e00"
+_HATCHES = element(
+    "defs",
+    element(
+        "pattern",
+        element("rect", width="5", height="5", fill=_VERMILLION),
+        element("path", d="M0 5 L5 0", stroke="#ffffff", stroke_width="1.4"),
+        id="llmlab-failed",
+        width="5",
+        height="5",
+        patternUnits="userSpaceOnUse",
+    ),
+)
 
 
 def body(snapshot: Snapshot, title: str, note: str) -> str:
@@ -98,19 +110,7 @@ def _chart(shot: Snapshot) -> Html:
     most = max(bucket.answered + bucket.failed for bucket in buckets) or 1
     slowest = max((bucket.latency_s or 0.0 for bucket in buckets), default=0.0) or 1.0
     step = (_WIDTH - _LEFT) / len(buckets)
-    pattern = element(
-        "defs",
-        element(
-            "pattern",
-            element("rect", width="5", height="5", fill=_VERMILLION),
-            element("path", d="M0 5 L5 0", stroke="#ffffff", stroke_width="1.4"),
-            id="llmlab-failed",
-            width="5",
-            height="5",
-            patternUnits="userSpaceOnUse",
-        ),
-    )
-    shapes = [pattern]
+    shapes = [_HATCHES]
     for place, bucket in enumerate(buckets):
         shapes += _bar(bucket, _LEFT + place * step, step, most)
     bottom = _BARS + _GAP + _CURVE
@@ -121,30 +121,26 @@ def _chart(shot: Snapshot) -> Html:
     for level in (_BARS, bottom):
         line = {"x1": str(_LEFT), "x2": str(_WIDTH), "y1": str(level), "y2": str(level)}
         shapes.append(element("line", stroke="currentColor", stroke_width="0.8", **line))
-    labels = (
-        (_LEFT - 6, 10, "end", f"{most:,}"),
-        (_LEFT - 6, _BARS, "end", "0"),
-        (
-            _LEFT + 4,
-            _BARS + 14,
-            "start",
-            f"attempts ended in {shot.window_s / len(buckets):.2g} s: answered (plain), failed (hatched)",
-        ),
-        (_LEFT - 6, _BARS + _GAP + 8, "end", f"{slowest:.3g} s"),
-        (_LEFT - 6, bottom, "end", "0 s"),
-        (
-            _LEFT + 4,
-            bottom + 14,
-            "start",
-            f"median latency of calls (points), over {shot.window_s:.3g} s of the client's clock",
-        ),
-    )
-    for x, y, anchor, said in labels:
-        shapes.append(element("text", text(said), x=str(x), y=str(y), text_anchor=anchor))
+    shapes += _labels(shot, most, slowest)
     told = f"Attempts and latency over the last {shot.window_s:.3g} s: at most {most:,} attempts in a slice"
     return element(
         "svg", *shapes, viewBox=f"0 0 {_WIDTH} {bottom + 20}", role="img", aria_label=f"{told}, {slowest:.3g} s median."
     )
+
+
+def _labels(shot: Snapshot, most: int, slowest: float) -> list[Html]:
+    top, bottom = _BARS + _GAP, _BARS + _GAP + _CURVE
+    bars = f"attempts ended in {shot.window_s / len(shot.buckets):.2g} s: answered (plain), failed (hatched)"
+    points = f"median latency of calls (points), over {shot.window_s:.3g} s of the client's clock"
+    labels = (
+        (_LEFT - 6, 10, "end", f"{most:,}"),
+        (_LEFT - 6, _BARS, "end", "0"),
+        (_LEFT + 4, _BARS + 14, "start", bars),
+        (_LEFT - 6, top + 8, "end", f"{slowest:.3g} s"),
+        (_LEFT - 6, bottom, "end", "0 s"),
+        (_LEFT + 4, bottom + 14, "start", points),
+    )
+    return [element("text", text(said), x=str(x), y=str(y), text_anchor=anchor) for x, y, anchor, said in labels]
 
 
 def _bar(bucket: Bucket, x: float, step: float, most: int) -> list[Html]:

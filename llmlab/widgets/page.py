@@ -140,23 +140,18 @@ class Page:
             [self.run, self.cancel, self.pin, self.unpin, self.progress, self.status],
             layout={"flex_flow": "row wrap"},
         )
-        away = widgets.Accordion(
-            [
-                widgets.VBox(
-                    [
-                        self.code,
-                        self.file,
-                        widgets.HBox(list(self.files.values()), layout={"flex_flow": "row wrap"}),
-                        self.saved,
-                    ]
-                )
-            ],
-            layout=_WIDE,
-        )
-        away.titles = ("Take it with you: code, settings, chart, report",)
-        away.selected_index = None
         right = widgets.VBox(
-            [top, self.sweep_box, buttons, self.error, self.reading, self.against, self.verdict, self.picture, away],
+            [
+                top,
+                self.sweep_box,
+                buttons,
+                self.error,
+                self.reading,
+                self.against,
+                self.verdict,
+                self.picture,
+                self._to_take_away(),
+            ],
             layout={"flex": "1 1 440px", "min_width": "0", "max_width": "920px", "overflow": "visible"},
         )
         box = widgets.VBox(
@@ -164,6 +159,13 @@ class Page:
         )
         box.add_class("llmlab-dashboard")
         return box
+
+    def _to_take_away(self) -> Any:
+        files = widgets.HBox(list(self.files.values()), layout={"flex_flow": "row wrap"})
+        away = widgets.Accordion([widgets.VBox([self.code, self.file, files, self.saved])], layout=_WIDE)
+        away.titles = ("Take it with you: code, settings, chart, report",)
+        away.selected_index = None
+        return away
 
     def offer(self, questions: list[str]) -> None:
         """Let the list of charts hold these questions; the one that is chosen stays if it is among them."""
@@ -179,9 +181,8 @@ class Page:
             widget.layout.display = "" if shown else "none"
 
     def ask_for(self, criterion: str, target: float) -> None:
-        """Let the page ask for a criterion of an SLO, if it is one of its own; a scale gets the target as a step."""
-        if (slider := self.slo.get(criterion)) is None:
-            return
+        """Let the page ask for a criterion of an SLO; its scale gets the target as a step."""
+        slider = self.slo[criterion]
         steps = sorted({target, *(value for _, value in slider.options if value != NONE)})
         slider.options = [(NONE, NONE), *((f"{value:g}", value) for value in steps)]
         slider.value = target

@@ -349,6 +349,24 @@ def test_a_sweep_is_put_into_words_when_it_is_over(dashboard):
     assert html.unescape(dashboard.reading).count(str(sweep_reading(dashboard.result))) == 1
 
 
+def test_an_slo_s_criteria_without_a_slider_count_as_well():
+    slo = SLO(success_rate=0.5, p99_latency_s=1e-6, latency_over="answered")
+    dashboard = SweepDashboard(Experiment(workload=ClosedLoop(calls=60)), slo=slo)
+    dashboard.sweep_over(("max_retries", "0, 1"))
+    dashboard.run()
+    dashboard.wait()
+    assert dashboard.slo == slo
+    assert html.unescape(page_of(dashboard).verdict.value).count(str(recommend(dashboard.result, slo))) == 1
+    dashboard.close()
+
+
+def test_no_criterion_is_no_slo_whatever_else_was_given():
+    dashboard = SweepDashboard(slo=SLO(success_rate=0.5, latency_over="answered"))
+    page_of(dashboard).slo["success_rate"].value = "none"
+    assert dashboard.slo is None
+    dashboard.close()
+
+
 class Broken:
     simulated = True
 
