@@ -191,7 +191,9 @@ def test_the_sweep_ends_in_tables_a_chart_and_numbers(tmp_path):
     assert "When 20% of attempts time out, 2 retries change the failure rate from" in result.stdout
     assert f"chart    {out / 'failure_rate.png'}" in result.stdout
     assert f"numbers  {out / 'summary.csv'}" in result.stdout
-    assert sorted(path.name for path in out.iterdir()) == ["failure_rate.png", "summary.csv"]
+    assert f"runs     {out / 'runs'}" in result.stdout
+    assert sorted(path.name for path in out.iterdir()) == ["failure_rate.png", "runs", "summary.csv"]
+    assert "runs 24 of 24" in invoke("show", str(out)).stdout
     assert (out / "failure_rate.png").read_bytes().startswith(PNG)
     rows = list(csv.DictReader((out / "summary.csv").read_text().splitlines()))
     assert len(rows) == 24
@@ -221,7 +223,8 @@ def test_no_line_of_the_sweep_is_wider_than_a_terminal(tmp_path, monkeypatch):
 def test_a_sweep_that_is_interrupted_shows_and_saves_what_is_finished(tmp_path, monkeypatch):
     whole = Sweep.run
 
-    def cut_short(self, *, progress=True):
+    def cut_short(self, *, store, progress=True):
+        assert store.path == tmp_path / "runs"
         result = whole(self, progress=progress)
         result.runs = result.runs[:5]
         return result

@@ -47,6 +47,17 @@ def test_it_serves_until_ctrl_c_says_where_and_records(tmp_path):
     assert recording.ended_at_s is not None
 
 
+def test_the_signal_that_ends_background_jobs_ends_it_in_order(tmp_path):
+    file = tmp_path / "conduct.jsonl"
+    with serving("--record", str(file)) as (process, url):
+        assert httpx.get(url, trust_env=False).text == "Ollama is running"
+        process.terminate()
+        process.wait(30)
+        assert process.stderr.read() == "llmlab: terminated\n"
+    assert process.returncode == 143
+    assert read_recording(file).ended_at_s is not None
+
+
 def test_a_killed_server_leaves_a_recording_that_can_be_read(tmp_path):
     file = tmp_path / "conduct.jsonl"
     with serving("--record", str(file)) as (process, url):
@@ -59,7 +70,8 @@ def test_a_killed_server_leaves_a_recording_that_can_be_read(tmp_path):
 
 
 def test_the_settings_of_a_file_are_changed_by_the_options(tmp_path):
-    (tmp_path / "weather.toml").write_text("seed = 3\nlatency = 0.01\noverload_probability = 0.5\n")
+    written = "[base.backend]\nseed = 3\nlatency = 0.01\noverload_probability = 0.5\n"  # as in a sweep's file
+    (tmp_path / "weather.toml").write_text(written)
     options = ["--backend", "weather.toml", "--profile", "ollama", "--overload-probability", "0.25"]
     with serving(*options, cwd=tmp_path) as (_, url):
         weather = httpx.get(f"{url}/__llmlab__/weather", trust_env=False).json()
@@ -91,7 +103,7 @@ def test_what_is_wrong_is_said_in_one_line_and_ends_with_2(options, complaint, c
 def test_a_file_of_another_backend_or_with_a_wrong_setting_is_refused_by_its_name(tmp_path, capsys):
     other, wrong = tmp_path / "other.json", tmp_path / "wrong.json"
     other.write_text(json.dumps({"kind": "ollama"}))
-    wrong.write_text(json.dumps({"latensy": 1}))
+    wrong.write_text(json.dumps({"base": {"backend": {"latensy": 1}}}))
     assert exit_code(["serve", "--backend", str(other)]) == 2
     assert exit_code(["serve", "--backend", str(wrong)]) == 2
     said = capsys.readouterr().err

@@ -47,6 +47,8 @@ def test_a_chart_is_drawn_by_the_short_names_of_settings(results, tmp_path):
     result = invoke("plot", results, "--x", "max_retries")
     assert (result.exit_code, result.stdout) == (0, "chart    failure-rate.png\n")
     assert (tmp_path / "failure-rate.png").read_bytes().startswith(PNG)
+    whole = invoke("plot", results, "--kind", "latency-histogram")
+    assert whole.stdout == f"chart    latency-histogram.png\n         all values of {RETRIES} together\n"
     assert invoke("plot", results, "--kind", "latency-ecdf", "--hue", RETRIES, "--out", "e.svg").exit_code == 0
     assert (tmp_path / "e.svg").read_text().startswith("<?xml")
 
@@ -62,7 +64,7 @@ def test_the_help_lists_every_chart():
     [
         (["--kind", "failurerate"], "--kind: there is no chart 'failurerate'; did you mean 'failure-rate'?"),
         (["--x", "max_retrys"], "--x: no setting 'max_retrys' was swept; valid: policy.retry.max_retries"),
-        ([], "--x: the chart 'failure-rate' needs a swept setting there"),
+        ([], "--x: the chart 'failure-rate' needs a swept setting there; valid: policy.retry.max_retries"),
         (["--x", RETRIES, "--y", RETRIES], "--y: the chart 'failure-rate' has none; leave it out"),
         (["--x", RETRIES, "--out", "chart.gif"], "--out: the name must end in .pdf, .png, .svg; got 'chart.gif'"),
     ],

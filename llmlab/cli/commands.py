@@ -176,11 +176,11 @@ def sweep(  # noqa: PLR0917 - typer takes options from parameters
       policy.attempt_timeout = { kind = "log", low = 1, high = 100, num = 5 }
 
     All points meet the same chance, so differences come from the settings.
+    DIR/runs keeps every run; `llmlab show`, `plot` and `report` read it.
     summary.csv (and failure_rate.png without a FILE) in DIR replace earlier
-    ones. Ctrl-C stops early and keeps what is finished. With a FILE, DIR/runs
-    keeps every run (`llmlab show`, `plot` and `report` read it), so --resume goes
-    on where a sweep was stopped, or adds what the FILE has more by now. Ends with
-    1 if a run fails; the others go on.
+    ones. Ctrl-C stops early and keeps what is finished. With a FILE, --resume
+    goes on where a sweep was stopped, or adds what the FILE has more by now. Ends
+    with 1 if a run fails; the others go on.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from llmlab.cli.result import stored_result
 from llmlab.core.settings import SettingsError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -42,8 +42,8 @@ def run(*, store: Path, kind: str, out: Path | None, x: str | None, y: str | Non
         file = out or Path(f"{kind}.png")
         if file.suffix.lower() not in ENDINGS:
             raise SettingsError(f"--out: the name must end in {', '.join(ENDINGS)}; got '{file}'")
-        _check_options(kind, {"x": x, "y": y, "hue": hue})
         result = stored_result(store)
+        _check_options(kind, {"x": x, "y": y, "hue": hue}, result.parameters)
         columns = {
             name: _column(f"--{name}", value, result.parameters)
             for name, value in (("x", x), ("y", y), ("hue", hue))
@@ -52,16 +52,20 @@ def run(*, store: Path, kind: str, out: Path | None, x: str | None, y: str | Non
         figure = cast("Figure", KINDS[kind](result.calls, **columns).figure)
         figure.savefig(file, dpi=150)
         say(f"chart    {file}")
+        together = [path for path in result.parameters if path not in columns.values()]
+        if together:
+            say(f"         all values of {', '.join(together)} together")
 
 
-def _check_options(kind: str, given: Mapping[str, str | None]) -> None:
+def _check_options(kind: str, given: Mapping[str, str | None], parameters: Sequence[str]) -> None:
     """Refuse options that the chart does not take, and the lack of one that it needs."""
     taken = inspect.signature(KINDS[kind]).parameters
     for name, value in given.items():
         if value is not None and name not in taken:
             raise SettingsError(f"--{name}: the chart '{kind}' has none; leave it out")
         if value is None and name in taken and taken[name].default is inspect.Parameter.empty:
-            raise SettingsError(f"--{name}: the chart '{kind}' needs a swept setting there")
+            valid = ", ".join(parameters) or "none was swept"
+            raise SettingsError(f"--{name}: the chart '{kind}' needs a swept setting there; valid: {valid}")
 
 
 def _column(option: str, name: str, parameters: list[str]) -> str:

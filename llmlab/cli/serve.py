@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,7 +22,7 @@ from llmlab.server.admin import in_short
 from llmlab.server.fault_server import FaultServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _OPTIONS = {f"--{name.replace('_', '-')}": name for name in FAULT_SHORTHANDS}
@@ -41,7 +43,7 @@ def run(
 
     Raises:
         typer.BadParameter: there is no such option, or its value is no probability.
-        typer.Exit: a setting is wrong or the port is taken (2), it cannot go on (1), or Ctrl-C (130).
+        typer.Exit: a setting is wrong or the port is taken (2), it cannot go on (1), Ctrl-C (130), or SIGTERM (143).
     """
     faults = _probabilities(probabilities)
     with ends_with_a_code():
@@ -58,15 +60,30 @@ def run(
                 "without --host it is for this machine alone"
             )
         try:
-            asyncio.run(server.serve(lambda: _say_where(server, record)))
+            asyncio.run(_until_stopped(server, lambda: _say_where(server, record)))
+        except asyncio.CancelledError:
+            complain("terminated")
+            raise typer.Exit(143) from None
         except OSError as error:
             raise _unusable(error, host, port) from None
+
+
+async def _until_stopped(server: FaultServer, ready: Callable[[], None]) -> None:
+    """Serve until cancelled. `kill` ends it in order as well: a shell's background jobs never see Ctrl-C."""
+    task = asyncio.current_task()
+    if task is not None:
+        with suppress(NotImplementedError):  # where there are no signals
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await server.serve(ready)
 
 
 def _settings(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     settings = read_document(file)
+    base = settings.get("base")
+    if isinstance(base, dict) and isinstance(base.get("backend"), dict):  # a sweep, as `llmlab calibrate` writes it
+        settings = base["backend"]
     kind = settings.pop("kind", "mock")
     if kind != "mock":
         raise SettingsError(f"{file}: the fault server simulates, so the kind must be 'mock', got {kind!r}")

@@ -17,7 +17,7 @@ def serve(  # noqa: PLR0917 - typer takes options from parameters
         str | None, typer.Option(metavar="NAME", help="A server that queues: ollama, vllm or hosted-api.")
     ] = None,
     backend: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A MockBackend's settings, as .toml or .json.")
+        Path | None, typer.Option(metavar="FILE", help="A MockBackend's settings, or a sweep, as .toml or .json.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes all chance.  [default: 0, or the FILE's]")] = None,
     record: Annotated[

@@ -12,8 +12,9 @@ import typer
 
 from llmlab import plots
 from llmlab.cli.console import HEAD, complain, ends_with_a_code, make_folder, say, say_table, say_text
-from llmlab.cli.result import write_numbers
+from llmlab.cli.result import STORED, write_numbers
 from llmlab.experiments.experiment import Experiment
+from llmlab.experiments.store.store import Store
 from llmlab.experiments.sweep import Sweep
 from llmlab.experiments.workload import ClosedLoop
 
@@ -34,7 +35,7 @@ Cells = dict[tuple[float, int], dict[str, Any]]
 
 
 def run(*, out: Path, calls: int, seed: int) -> None:
-    """Run the sweep, write the tables, and save chart and numbers into `out`.
+    """Run the sweep, write the tables, and save chart, numbers and runs into `out`.
 
     Raises:
         typer.Exit: the results cannot be written (1), the folder or a setting is wrong (2), Ctrl-C (130), or nobody
@@ -46,12 +47,14 @@ def run(*, out: Path, calls: int, seed: int) -> None:
         say(f"{len(sweep)} combinations of settings on a simulated server; calls for each: {calls:,}", HEAD)
         policy = sweep.base.policy
         say(f"attempt_timeout={policy.attempt_timeout:g} s, total_timeout={policy.total_timeout:g} s, seed={seed}")
-        result = sweep.run(progress=sys.stderr.isatty())
+        store = Store(out / STORED)
+        result = sweep.run(store=store, progress=sys.stderr.isatty())
         summary = result.summary()
         rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
         cells: Cells = {(row[X], row[HUE]): row for row in rows}
         _say_tables(cells)
         _save(result, summary, out)
+        say(f"runs     {store.path}")
         if result.interrupted:
             complain(
                 f"interrupted after {len(result.runs)} of {result.planned} combinations; these are shown and saved"
