@@ -87,7 +87,8 @@ class MockBackend(Settings):
     instead."""
     script: tuple[Entry, ...] = ()
     """What the first attempts of every call meet, in order: a fault's name, `"answer"`, or an `Answer` or
-    `AttemptFailure`."""
+    `AttemptFailure`. Over HTTP a client of another make does not say which call a request belongs to: all its requests
+    meet the script once, in order of arrival."""
 
     name: str = "mock"
 

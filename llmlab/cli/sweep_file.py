@@ -11,7 +11,7 @@ import typer
 from llmlab.cli.console import HEAD, complain, ends_with_a_code, make_folder, say
 from llmlab.cli.result import STORED, result_data, say_json, say_result, write_numbers
 from llmlab.core.settings import SettingsError
-from llmlab.experiments.running.sweep_run import SweepError
+from llmlab.experiments.running.sweep_run import INTERRUPTED, SweepError
 from llmlab.experiments.store.store import Store
 from llmlab.experiments.sweep import Sweep
 from llmlab.plots.labels import value_label
@@ -66,7 +66,10 @@ def run(file: Path, *, out: Path | None, workers: int | None, resume: bool, as_j
         if len(result.failures) > MOST_FAILURES:
             complain(f"... and {len(result.failures) - MOST_FAILURES:,} runs more")
         if result.interrupted:
-            complain(f"interrupted after {len(result.runs)} of {result.planned} runs; these are shown and saved")
+            complain(
+                f"{result.stopped or INTERRUPTED} after {len(result.runs)} of {result.planned} runs; "
+                "these are shown and saved"
+            )
             raise typer.Exit(130)
         if result.failures:
             complain(f"{len(result.failures)} of {result.planned} runs failed; the others are shown and saved")

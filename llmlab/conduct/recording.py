@@ -96,7 +96,7 @@ class Request(Settings):
     arrived_at_s: Seconds
     """When it had been read, its body included."""
     call: Number
-    """The key of its chance: the number of the call that it belongs to, if `keyed`; else the order of arrival."""
+    """The key of its chance: the number of the call that it belongs to, if `keyed`; else by order of arrival."""
     attempt: Number = 1
     keyed: bool = False
     """Whether the client sent that key itself (`x-llmlab-attempt`)."""

@@ -27,7 +27,7 @@ from llmlab.conduct.recording import Header, Recording
 from llmlab.conduct.recording import Request as RequestRecord
 from llmlab.conduct.recording_file import RecordingWriter
 from llmlab.conduct.standards import Standards
-from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
+from llmlab.core.backend import ATTEMPT_HEADER, parse_attempt_header
 from llmlab.core.settings import kind_of
 from llmlab.core.timers import sleep_until
 from llmlab.server.admin import WEATHER, administer, in_short, is_for_admin, weather_data
@@ -36,7 +36,7 @@ from llmlab.server.ledger import Ledger
 from llmlab.server.upstream import Upstream, checked, connections
 from llmlab.server.windows import closed_times
 from llmlab.wire.exchange import Head
-from llmlab.wire.simulated_server import ANSWERS, SimulatedServer
+from llmlab.wire.simulated_server import ANSWERS, SimulatedServer, key_by_arrival
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -96,7 +96,7 @@ class FaultServer(HostedServer):
         self._session: Any = None
         self._started_at = 0.0
         self._ledger = Ledger(time.monotonic)
-        self._arrivals = 0
+        self._arrivals = self._arrivals_before = 0
         self._windows: asyncio.Task[None] | None = None
 
     @property
@@ -202,7 +202,8 @@ class FaultServer(HostedServer):
             return _whole(administer(request, self))
         said = parse_attempt_header(request.header(ATTEMPT_HEADER) or "")
         keyed = said is not None and said.call < _LARGEST_CALL
-        key = said if said is not None and keyed else AttemptKey(self._arrivals, 1)
+        by_arrival = key_by_arrival(self._backend, self._arrivals, since=self._arrivals_before)
+        key = said if said is not None and keyed else by_arrival
         if not keyed and request.path in ANSWERS:
             self._arrivals += 1
         exchange = self._service.exchange(request, key)
@@ -255,6 +256,7 @@ class FaultServer(HostedServer):
 
     def _put_into_force(self, backend: MockBackend) -> None:
         self._backend = backend
+        self._arrivals_before = self._arrivals
         simulated = SimulatedServer(backend, wall_clock=time.time)
         self._service = simulated
         if self._upstream is not None and self._http is not None:
@@ -281,7 +283,7 @@ class FaultServer(HostedServer):
         return None if machine is None else machine.waiting
 
     def _reset(self) -> None:
-        self._arrivals = 0
+        self._arrivals = self._arrivals_before = 0
         self._ledger.reset()
 
     def _header(self) -> Header:

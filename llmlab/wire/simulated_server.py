@@ -90,6 +90,20 @@ class _Counts:
         self.answers = count(1)
 
 
+def key_by_arrival(backend: MockBackend, number: int, *, since: int = 0) -> AttemptKey:
+    """Return the key of a request that says none itself.
+
+    It is a call of its own, since nothing tells which call it belongs to. Under a script all are the attempts of one
+    call, so that they meet its lines in order of arrival: "first refused, then answered" is what one writes it for.
+
+    Args:
+        backend: how the server behaves.
+        number: the request's place in the order of arrival, from 0.
+        since: how many had arrived when this backend was put into force.
+    """
+    return AttemptKey(since, number - since + 1) if backend.script else AttemptKey(number, 1)
+
+
 class SimulatedServer:
     """Answers HTTP requests as its backend's weather has it.
 
@@ -123,7 +137,7 @@ class SimulatedServer:
 
         Args:
             request: what the client sent.
-            key: which attempt it is; by default what its header says (`x-llmlab-attempt`), else (order of arrival, 1),
+            key: which attempt it is; by default what its header says (`x-llmlab-attempt`), else `key_by_arrival`,
                 counted over the requests without the header that a model answers.
         """
         exchange = Exchange()
@@ -142,7 +156,7 @@ class SimulatedServer:
             exchange.streamed = asked.streamed
             said = parse_attempt_header(request.header(ATTEMPT_HEADER) or "")
             exchange.keyed = said is not None
-            exchange.key = key or said or AttemptKey(next(self._count().arrivals), 1)
+            exchange.key = key or said or key_by_arrival(self.backend, next(self._count().arrivals))
             async with aclosing(self._at_work(exchange, asked, exchange.key)) as steps:
                 async for step in steps:
                     yield step

@@ -120,12 +120,14 @@ def test_when_the_time_is_over_the_run_that_goes_on_is_ended_and_not_kept():
     assert result.stopped == "procedure.max_seconds=0.3 are over"
 
 
-def test_a_server_that_goes_away_ends_the_sweep_with_what_it_answered_and_resume_goes_on(tmp_path):
+def test_a_server_that_goes_away_ends_the_sweep_with_what_it_answered_and_resume_goes_on(tmp_path, caplog):
     # Run "b" has its last attempt refused, and "c" all: none of them is kept.
     gone = sweep(Real(gone_from=3), list("abcd"), calls=2, order="grid", max_connection_failures=3)
     result = gone.run(store=tmp_path, progress=False)
     assert [run.settings["backend.name"] for run in result.runs] == ["a"]
     assert "the server is gone: 3 attempts in a row found no connection" in result.stopped
+    assert "the sweep ended after" in caplog.text
+    assert result.stopped in caplog.text
     back = sweep(Real(), list("abcd"), calls=2, order="grid").run(store=tmp_path, progress=False)
     assert len(back.runs) == 4
     assert back.calls["answered"].all()

@@ -413,3 +413,16 @@ def test_what_is_no_backend_is_refused():
 def test_where_no_server_can_listen_is_refused(where, message):
     with pytest.raises(SettingsError, match=message):
         FaultServer(**where)
+
+
+def test_a_script_is_met_once_by_requests_without_a_key_and_again_after_a_change():
+    with FaultServer(MockBackend(latency=0.0, refusal_latency=0.0, script=["overload"])) as server:
+        with httpx.Client(base_url=server.url, trust_env=False) as client:
+
+            def ask() -> int:
+                return client.post("/api/generate", json={"model": "m", "prompt": "Hello"}).status_code
+
+            assert [ask(), ask(), ask()] == [503, 200, 200]
+            server.weather(script=["answer", "rate_limit"])
+            assert [ask(), ask(), ask()] == [200, 429, 200]
+        assert [(request.call, request.attempt) for request in server.requests][2:4] == [(0, 3), (3, 1)]

@@ -239,13 +239,16 @@ class SweepRun:
             logger.warning(
                 "%d of %d runs failed; `result.failures` has all. The first: %s", len(failures), planned, first
             )
+        stopped = self.stop.reason if len(in_order) < planned else ""
+        if stopped not in {"", INTERRUPTED}:  # of what its user did not do: an empty result alone would be a riddle
+            logger.warning("the sweep ended after %d of %d runs: %s", len(in_order), planned, stopped)
         return SweepResult(
             self._plan.parameters,
             runs,
             planned=planned,
             store=None if self._sink is None else self._sink.store,
             failures=failures,
-            stopped=self.stop.reason if len(in_order) < planned else "",
+            stopped=stopped,
             settings=self._plan.settings,
         )
 
