@@ -200,6 +200,34 @@ def test_the_interrupt_button_stops_a_call_and_the_kernel_goes_on(lab, new_page)
     expect(after.locator(".jp-OutputArea-output")).to_have_text("True")
 
 
+def test_asyncio_run_works_in_queued_cells_once_it_is_enabled(lab, new_page):
+    """The wrong patch hangs JupyterLab and no other client of a kernel: cells that wait behind the first never run."""
+    page = fresh_notebook(new_page(), lab)
+    run_cell(page, "from llmlab.notebook import enable_nested_asyncio\nprint(enable_nested_asyncio())")
+    run_cell(page, "import asyncio\nfrom llmlab import AsyncMockLLM, MockLLM")
+    runs = run_cell(page, "asyncio.run(AsyncMockLLM().generate('Hello')).ok")
+    plain = run_cell(page, "MockLLM().generate('Hello').ok")
+    awaited = run_cell(page, "(await AsyncMockLLM().generate('Hello')).ok")
+    for cell in (runs, plain, awaited):
+        expect(cell.locator(".jp-OutputArea-output")).to_have_text("True")
+    expect(page.locator(".jp-CodeCell").first.locator(".jp-OutputArea-output")).to_contain_text("patched by nest_async")
+
+
+def test_a_monitor_goes_on_while_a_cell_is_busy(lab, new_page):
+    page = fresh_notebook(new_page(), lab)
+    run_cell(
+        page, "from llmlab import MockLLM\nfrom llmlab.widgets import LiveMonitor\nllm = MockLLM()\nLiveMonitor(llm)"
+    )
+    live = page.locator(".llmlab-live")
+    expect(live).to_contain_text("in flight")
+    busy = run_cell(page, "import time\nllm.generate('Hello')\ntime.sleep(600)")
+    expect(live).to_contain_text("100.0% answered")
+    expect(busy.locator(".jp-InputPrompt")).to_have_text("[*]:")
+    kept(page, "monitor")
+    page.get_by_role("button", name="Interrupt the kernel").click()
+    expect(busy.locator(".jp-OutputArea-output").last).to_contain_text("KeyboardInterrupt")
+
+
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_the_page_fits_its_width_in_both_themes(lab, new_page, width, theme):
