@@ -18,6 +18,7 @@ import numpy as np
 
 from llmlab.analysis import quantiles
 from llmlab.analysis.clusters import cluster_sums
+from llmlab.analysis.stats import check_confidence
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -69,9 +70,15 @@ def bootstrap_interval(
         seed: of the resampling.
 
     Raises:
-        ValueError: the statistic is none of these, or labels and values differ in length.
+        ValueError: the statistic is none of these, a value is NaN, labels and values differ in length, the confidence
+            is not strictly between 0 and 1, or there are no resamples.
     """
+    check_confidence(confidence)
+    if resamples < 1:
+        raise ValueError(f"resamples must be 1 or more, got {resamples}; 999 serve well")
     sample = np.asarray(values, dtype=np.float64)
+    if np.isnan(sample).any():
+        raise ValueError("the values hold NaN; leave out the rows that have no value, and say so")
     clusters = np.arange(len(sample)) if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
     if len(clusters) != len(sample):
         raise ValueError(f"there must be a label for each value; got {len(clusters)} for {len(sample)} values")

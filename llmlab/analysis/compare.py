@@ -16,8 +16,10 @@ import pandas as pd
 
 from llmlab.analysis.bootstrap import ENOUGH_CLUSTERS, evaluator, of_clusters
 from llmlab.analysis.clusters import cluster_sums, clusters
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.estimates import mean_estimate
-from llmlab.analysis.stats import clopper_pearson
+from llmlab.analysis.groups import Groups
+from llmlab.analysis.stats import check_confidence, clopper_pearson
 from llmlab.core.display import grid, laid_out
 
 if TYPE_CHECKING:
@@ -94,17 +96,19 @@ def compare(
         confidence: of the interval.
 
     Raises:
+        TypeError: a or b is no data frame.
         KeyError: a frame lacks the column.
-        ValueError: a frame holds several settings, no call of a has a partner in b, a value is NaN, or the statistic is
-            neither.
+        ValueError: a frame holds several settings, no call of a has a partner in b, a value is NaN or no number, the
+            statistic is neither, or the confidence is not strictly between 0 and 1.
     """
+    check_confidence(confidence)
     pairs, note = _paired(a, b, value)
     first, second = pairs["a"].to_numpy(dtype=np.float64), pairs["b"].to_numpy(dtype=np.float64)
     if np.isnan(first).any() or np.isnan(second).any():
         raise ValueError(f"column '{value}' holds NaN; leave out the calls that have no value, and say so")
     labels = np.unique(clusters(pairs.drop(columns=["a", "b"]), pieces=ENOUGH_CLUSTERS), return_inverse=True)[1]
     if statistic != "mean":
-        return _of_quantiles(first, second, labels, q=float(statistic), confidence=confidence, note=note)
+        return _of_quantiles(first, second, labels, q=statistic, confidence=confidence, note=note)
     difference = second - first
     estimate = mean_estimate(difference, labels, confidence)
     low, high = estimate.low, estimate.high
@@ -148,19 +152,21 @@ def compare_all(
         KeyError: the frame lacks a column.
         ValueError: the baseline is no setting of the calls, or as in `compare`.
     """
-    names = [by] if isinstance(by, str) else list(by)
+    groups = Groups(calls, by)
+    names = groups.by
     if set(baseline) != set(names):
         raise ValueError(f"baseline must give a value for each of {names}, got {dict(baseline)}")
-    groups = dict(list(calls.groupby(names, observed=True, dropna=False)))
+    keys = list(groups.keys.itertuples(index=False, name=None))
     wanted = tuple(baseline[name] for name in names)
-    key = next((key for key in groups if _same(key, wanted)), None)
-    if key is None:
-        raise ValueError(f"no calls with the baseline's values {dict(baseline)}; there are {list(groups)}")
-    others = [other for other in groups if other is not key]
-    found = [compare(groups[key], groups[other], value, confidence=confidence) for other in others]
+    base = next((place for place, key in enumerate(keys) if _same(key, wanted)), None)
+    if base is None:
+        raise ValueError(f"no calls with the baseline's values {dict(baseline)}; there are {keys}")
+    of_each = [calls[groups.codes == place] for place in range(len(groups))]
+    others = [place for place in range(len(groups)) if place != base]
+    found = [compare(of_each[base], of_each[other], value, confidence=confidence) for other in others]
     table = pd.DataFrame(found, columns=list(Comparison._fields))
     table["p_adjusted"] = adjusted(table["p_value"], correction)
-    return pd.concat([pd.DataFrame(others, columns=pd.Index(names)), table], axis="columns")
+    return pd.concat([groups.keys.iloc[others].reset_index(drop=True), table], axis="columns")
 
 
 def adjusted(p_values: ArrayLike, correction: Correction = "holm") -> NDArray[np.float64]:
@@ -193,8 +199,9 @@ def adjusted(p_values: ArrayLike, correction: Correction = "holm") -> NDArray[np
 def _paired(a: pd.DataFrame, b: pd.DataFrame, value: str) -> tuple[pd.DataFrame, str]:
     """Return the calls that both have, with both values, and a note on those that only one has."""
     for name, frame in (("a", a), ("b", b)):
-        if value not in frame.columns:
-            raise KeyError(f"no column '{value}' in {name}; it has {list(frame.columns)}")
+        need_columns(frame, [value])
+        if not pd.api.types.is_numeric_dtype(frame[value]):  # booleans are
+            raise ValueError(f"column '{value}' holds no numbers in {name}; compare one of numbers or of yes and no")
     keys = [name for name in ("replicate", "seed", "call") if name in a.columns and name in b.columns]
     for name, frame in (("a", a), ("b", b)):
         if frame.duplicated(keys).any():

@@ -14,6 +14,7 @@ import numpy as np
 from llmlab.analysis.clusters import cluster_sums, effective_size
 from llmlab.analysis.quantiles import students_t
 from llmlab.analysis.stats import clopper_pearson, percentile_ranks
+from llmlab.core.display import grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,9 @@ class Estimate(NamedTuple):
     high: float
     calls: int
     worth: float
+
+    def _repr_html_(self) -> str:
+        return grid("Estimate", self._fields, [self])
 
 
 def rate_estimate(hits: NDArray[Any], labels: NDArray[np.int64], confidence: float) -> Estimate:

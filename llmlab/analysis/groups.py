@@ -25,11 +25,12 @@ class Groups:
     """The groups of a frame's rows by the values of some columns, in ascending order of these.
 
     Raises:
+        TypeError: it is no data frame.
         KeyError: the frame lacks one of the columns.
     """
 
     def __init__(self, frame: pd.DataFrame, by: By) -> None:
-        self.by = _names(by)
+        self.by = column_names(by)
         self._codes = _codes(frame, self.by)
         self._length = int(np.max(self._codes, initial=-1)) + 1 if self.by else 1
         self.keys = frame[self.by].iloc[self._first_rows()].reset_index(drop=True) if self.by else _NO_KEYS
@@ -104,7 +105,8 @@ _DENSE = 2**16  # so many counters cost nothing
 _NO_KEYS = pd.DataFrame(index=pd.RangeIndex(1))
 
 
-def _names(by: By) -> list[str]:
+def column_names(by: By) -> list[str]:
+    """Return the columns that are meant, each once."""
     if by is None:
         return []
     return [by] if isinstance(by, str) else list(dict.fromkeys(by))

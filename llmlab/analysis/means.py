@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmlab.analysis.clusters import clusters
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.quantiles import students_t
 
@@ -28,6 +29,7 @@ def means(calls: pd.DataFrame, column: str, by: By = None, *, confidence: float 
     Raises:
         KeyError: the frame lacks a column; the message lists those there are.
     """
+    need_columns(calls, [column])
     groups = Groups(calls, by)
     labels, values = clusters(calls, groups.by), calls[column].to_numpy(dtype=np.float64)
     counts = groups.counts()

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis.columns import need_columns
+from llmlab.analysis.groups import column_names
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from llmlab.analysis.groups import By
 
 
-def pareto_front(table: pd.DataFrame, *, maximise: Sequence[str] = (), minimise: Sequence[str] = ()) -> pd.Series[bool]:
+def pareto_front(table: pd.DataFrame, *, maximise: By = (), minimise: By = ()) -> pd.Series[bool]:
     """Return for each row whether it is on the Pareto front: none is as good in everything and better in something.
 
         table[pareto_front(table, maximise=["success_rate"], minimise=["latency_p95_s", "attempts_per_call"])]
@@ -20,20 +23,19 @@ def pareto_front(table: pd.DataFrame, *, maximise: Sequence[str] = (), minimise:
 
     Args:
         table: one row for each setting, such as `SweepResult.summary()` gives.
-        maximise: the columns of which more is better.
-        minimise: the columns of which less is better.
+        maximise: the column, or the columns, of which more is better.
+        minimise: likewise, of which less is better.
 
     Raises:
         KeyError: the table lacks a column.
         ValueError: no column is named.
     """
-    names = [*maximise, *minimise]
+    more, less = column_names(maximise), column_names(minimise)
+    names = [*more, *less]
     if not names:
         raise ValueError("pareto_front needs columns to compare by; name some in maximise and minimise")
-    missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise KeyError(f"no column {missing}; the table has {list(table.columns)}")
-    costs = table[names].to_numpy(dtype=np.float64) * np.repeat([-1.0, 1.0], [len(maximise), len(minimise)])
+    need_columns(table, names)
+    costs = table[names].to_numpy(dtype=np.float64) * np.repeat([-1.0, 1.0], [len(more), len(less)])
     on_front = ~np.isnan(costs).any(axis=1)
     for row in np.flatnonzero(on_front):
         others = costs[on_front]  # a row that is beaten beats nothing that its better does not

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
+from llmlab.analysis.groups import Groups
 from llmlab.analysis.judging import Judgement, cells_by_setting, interval_text, judge, worst, worst_cell
 from llmlab.analysis.pareto import pareto_front
 from llmlab.analysis.recommendation import Recommendation
@@ -76,9 +77,8 @@ def recommend(
     calls, targets = result.calls, slo.targets()
     if calls.empty:
         raise SettingsError("the result holds no calls; run the sweep first")
-    criteria, swept = criteria_of(least, list(targets)), [*chosen, *conditions]
-    count = len(calls[swept].drop_duplicates()) if swept else 1
-    each = 1 - (1 - confidence) / (count * len(targets))
+    criteria = criteria_of(least, list(targets))
+    each = 1 - (1 - confidence) / (len(Groups(calls, [*chosen, *conditions])) * len(targets))
     by_setting = cells_by_setting(calls, chosen, conditions, criteria, slo=slo, confidence=each)
     cells, settings_of = list(by_setting.values()), [dict(zip(chosen, key, strict=True)) for key in by_setting]
     judgements = _judged_where_all_are(cells, [judge(of_one, targets, each) for of_one in cells])
@@ -91,15 +91,8 @@ def recommend(
     rivals = [rival for rival, verdict in enumerate(points["verdict"]) if verdict == "meets"]
     second = None
     if rivals:
-        second = runner_up(
-            calls,
-            settings_of[place],
-            settings_of[min(rivals, key=costs.__getitem__)],
-            conditions=worst_cell(cells[place], least).conditions,
-            criterion=least,
-            slo=slo,
-        )
-        second = second and second._replace(settings=_originals(result, second.settings))
+        other, where = settings_of[min(rivals, key=costs.__getitem__)], worst_cell(cells[place], least).conditions
+        second = runner_up(calls, settings_of[place], other, conditions=where, criterion=least, slo=slo)
     return Recommendation(
         settings=_originals(result, settings_of[place]),
         place=place,
@@ -108,7 +101,7 @@ def recommend(
         confidence=confidence,
         conditions=tuple(conditions),
         points=points,
-        runner_up=second,
+        runner_up=second and second._replace(settings=_originals(result, second.settings)),
     )
 
 

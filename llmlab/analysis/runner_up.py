@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmlab.analysis.compare import Comparison, compare
 from llmlab.analysis.slo import AMPLIFICATION, SUCCESS
 from llmlab.analysis.wording import settings_text, shown
+from llmlab.core.display import grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,9 @@ class RunnerUp(NamedTuple):
         size, ends = shown(self.criterion, abs(found.difference)), [shown(self.criterion, end) for end in (low, high)]
         side = "higher" if found.difference > 0 else "lower"
         return f"Next best is {named}, whose {self.criterion.label} is {side} by {size} ({ends[0]} to {ends[1]})."
+
+    def _repr_html_(self) -> str:
+        return grid(str(self), self.comparison._fields, [self.comparison])
 
 
 def runner_up(

@@ -52,7 +52,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> Inte
         ValueError: a count is negative or not whole, there are more successes than trials, or the confidence is not
             between 0 and 1.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     counts = np.broadcast_arrays(np.asarray(successes), np.asarray(n))
     k, total = (one.astype(np.int64) for one in counts)
     if (k != counts[0]).any() or (total != counts[1]).any() or (k < 0).any() or (k > total).any():
@@ -78,7 +78,7 @@ def clopper_pearson(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95
     Raises:
         ValueError: there are more successes than trials or fewer than none, or the confidence is not between 0 and 1.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     k, total = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
     if not ((k >= 0) & (k <= total)).all():
         raise ValueError(f"successes and n must be counts with 0 <= successes <= n, got {successes!r} of {n!r}")
@@ -103,10 +103,8 @@ def percentile_interval(values: ArrayLike, q: float, confidence: float = 0.95) -
 
 def percentile_intervals(values: ArrayLike, qs: Sequence[float], confidence: float = 0.95) -> list[PercentileInterval]:
     """Return `percentile_interval` for several quantiles of the same values, which are sorted once."""
-    _check_confidence(confidence)
-    refused = [q for q in qs if not 0 < q < 1]
-    if refused:
-        raise ValueError(f"a quantile must lie strictly between 0 and 1 (0.95 for p95), got {refused}")
+    check_confidence(confidence)
+    _check_quantiles(qs)
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if ordered.size == 0:
         return [PercentileInterval(math.nan, math.nan, math.nan, "no values") for _ in qs]
@@ -133,7 +131,13 @@ def percentile_ranks(size: int, q: ArrayLike, confidence: float = 0.95) -> tuple
 
 
 def values_needed(q: float, confidence: float = 0.95) -> int:
-    """Return the smallest sample that bounds the `q`-th quantile on both sides (368 for p99 at 95%)."""
+    """Return the smallest sample that bounds the `q`-th quantile on both sides (368 for p99 at 95%).
+
+    Raises:
+        ValueError: the quantile or the confidence is not strictly between 0 and 1.
+    """
+    check_confidence(confidence)
+    _check_quantiles([q])
     return math.ceil(math.log((1 - confidence) / 2) / math.log(max(q, 1 - q)))
 
 
@@ -144,6 +148,17 @@ def _note(q: float, confidence: float, size: int, ends: float) -> str:
     return f"too few values: p{100 * q:g} at {confidence:.0%} confidence needs {needed}, there are {size}"
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Refuse what is no confidence.
+
+    Raises:
+        ValueError: it is not strictly between 0 and 1.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie strictly between 0 and 1 (0.95 is usual), got {confidence}")
+
+
+def _check_quantiles(qs: Sequence[float]) -> None:
+    refused = [q for q in qs if not 0 < q < 1]
+    if refused:
+        raise ValueError(f"a quantile must lie strictly between 0 and 1 (0.95 for p95), got {refused}")

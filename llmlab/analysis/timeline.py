@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.frames import parameter_columns
 from llmlab.core.events import Column
 
@@ -55,10 +56,13 @@ def over_time(
         step: how long a bin is, in seconds.
 
     Raises:
+        KeyError: a frame lacks a column; the message lists those there are.
         ValueError: the step is not positive and finite, or a frame holds several runs.
     """
     if not 0 < step < math.inf:
         raise ValueError(f"step must be more than 0 seconds and finite, got {step}")
+    need_columns(calls, ("arrived_at_s", "ended_at_s", "answered", "attempts"))
+    need_columns(attempts, ("started_at_s", "ended_at_s"))
     for name, frame in (("calls", calls), ("attempts", attempts), ("server", server)):
         _refuse_several_runs(name, frame)
     edges = _edges(calls, attempts, step)

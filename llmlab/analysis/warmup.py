@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.frames import parameter_columns
 from llmlab.analysis.groups import Groups
 
@@ -64,8 +65,12 @@ def warm_up(calls: pd.DataFrame, value: str = "latency_s") -> pd.DataFrame:
     Args:
         calls: calls, one a row, of any number of runs.
         value: the column that has to become steady.
+
+    Raises:
+        KeyError: the frame lacks the column; the message lists those there are.
+        ValueError: a value is NaN.
     """
-    groups, order = _in_order(calls)
+    groups, order = _in_order(calls, value)
     series = groups.values(order[value])
     found = [mser5(sample) for sample in series]
     arrived = groups.values(order["arrived_at_s"])
@@ -81,12 +86,13 @@ def warm_up(calls: pd.DataFrame, value: str = "latency_s") -> pd.DataFrame:
 
 def without_warm_up(calls: pd.DataFrame, value: str = "latency_s") -> pd.DataFrame:
     """Return the calls that arrived after their run's warm-up; see `warm_up`."""
-    groups, order = _in_order(calls)
+    groups, order = _in_order(calls, value)
     cuts = np.array([mser5(sample).values for sample in groups.values(order[value])], dtype=np.int64)
     places = pd.Series(groups.codes).groupby(groups.codes).cumcount().to_numpy()
     return order[places >= cuts[groups.codes]].sort_index()
 
 
-def _in_order(calls: pd.DataFrame) -> tuple[Groups, pd.DataFrame]:
+def _in_order(calls: pd.DataFrame, value: str) -> tuple[Groups, pd.DataFrame]:
+    need_columns(calls, ["arrived_at_s", value])
     order = calls.sort_values("arrived_at_s", kind="stable")
     return Groups(order, parameter_columns(order)), order

@@ -81,8 +81,10 @@ class Calibration:
             seed: fixes all chance.
 
         Raises:
-            SettingsError: the number of users is less than 1.
+            SettingsError: the load is no such thing, or the number of users is less than 1.
         """
+        if not isinstance(load, int | ClosedLoop | OpenLoop):
+            raise SettingsError(f"a load is a number of users, a ClosedLoop or an OpenLoop; got {load!r}")
         workload = ClosedLoop(users=load, calls=max(_ENOUGH_CALLS, 50 * load)) if isinstance(load, int) else load
         if self.requests is not None and "requests" not in workload.model_fields_set:
             workload = workload.replace(requests=self.requests)

@@ -83,6 +83,11 @@ def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], *, n
     return _framed([f"<b>{escape(title)}</b>", *said, table, *more])
 
 
+def listing(code: str) -> str:
+    """Return code as it stands, but for lines that are too long, as HTML."""
+    return f'<pre style="{_INK};background:none;margin:4px 0;white-space:pre-wrap">{escape(code)}</pre>'
+
+
 def stacked(*parts: str) -> str:
     """Return pieces of HTML that this module has made, one below the other."""
     return f"<div>{''.join(parts)}</div>"

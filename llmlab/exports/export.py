@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from llmlab.core.display import listing
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import SettingsError, nearest
 from llmlab.exports import llmlab_code, sdks, tenacity_code
@@ -52,6 +53,9 @@ class Export(NamedTuple):
             return self.code
         lines = "\n".join(f"# - {line}" for line in self.left_out)
         return f"# Otherwise than in llmlab:\n{lines}\n\n{self.code}"
+
+    def _repr_html_(self) -> str:
+        return listing(str(self))
 
 
 def export_policy(policy: ClientPolicy, target: Target) -> Export:

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from llmlab.analysis.columns import need_columns
 from llmlab.analysis.timeline import OVER_TIME_COLUMNS
+from llmlab.backends.fault_schedule import Ramp, Window
 from llmlab.backends.server_model import Outage
 from llmlab.plots.labels import axis_label, value_label
 from llmlab.plots.panels import AROUND_PANELS, PANEL_HEIGHT, panels
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from llmlab.backends.fault_schedule import Ramp, Window
 
 _LABELS = {
     "offered": "arrivals (calls/s)",
@@ -47,6 +47,8 @@ _LABELS = {
 }
 _COUNTS = {column.name for column in OVER_TIME_COLUMNS if column.kind == "int"}  # in a bin; drawn per second
 _SHOWN = ("goodput_per_s", "failed", "queue", "in_flight", "attempts_per_call")
+Span = Outage | Window | Ramp
+"""What has a `start` and an `end`, in seconds."""
 _SHADES = (("#d9d9d9", ""), ("#ececec", "////"), ("#ececec", "...."), ("#ececec", "xxxx"))
 
 
@@ -55,7 +57,7 @@ def over_time(
     *,
     show: Sequence[str] | None = None,
     hue: str | None = None,
-    shaded: Iterable[Outage | Window | Ramp | tuple[float, float]] = (),
+    shaded: Span | Iterable[Span | tuple[float, float]] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a run over time (seconds): goodput, failures, queue, attempts in flight and attempts per call.
@@ -68,7 +70,7 @@ def over_time(
         show: which of its columns to draw, from the top; `None` is those named above, without those that have no value
             (there is no queue where there is no server's view).
         hue: the column that makes one line for each of its values; at most `MAX_SERIES` are shown, and it says so.
-        shaded: times to shade: outages, scheduled faults, or pairs of a beginning and an end.
+        shaded: times to shade: outages, scheduled faults, or pairs of a beginning and an end; or one outage or fault.
         ax: the axes to draw on; a new figure if `None`, as high as its panels need.
 
     Raises:
@@ -158,10 +160,10 @@ def _draw(panel: Axes, name: str, lines: list[_Line], width: float) -> None:
         panel.text(0.5, 0.5, "no values", transform=panel.transAxes, ha="center", va="center", color=FAINT)
 
 
-def _shade(made: list[Axes], shaded: Iterable[Outage | Window | Ramp | tuple[float, float]]) -> list[Patch]:
+def _shade(made: list[Axes], shaded: Span | Iterable[Span | tuple[float, float]]) -> list[Patch]:
     """Shade each kind of time in its own way, and return what a legend says of them."""
     kinds: dict[str, Patch] = {}
-    for span in shaded:
+    for span in [shaded] if isinstance(shaded, Outage | Window | Ramp) else shaded:
         start, end = span if isinstance(span, tuple) else (span.start, span.end)
         kind = "shaded" if isinstance(span, tuple) else "outage" if isinstance(span, Outage) else str(span.kind)
         color, hatch = _SHADES[list({**kinds, kind: None}).index(kind) % len(_SHADES)]

@@ -111,7 +111,7 @@ def _of_one_setting(result: Result, calls: pd.DataFrame) -> list[Panel]:
         Panel("How long do calls take, and how many fail?", lambda ax: latency_ecdf(calls, ax=ax)),
         Panel("Where do latencies pile up?", lambda ax: latency_histogram(calls, ax=ax)),
         Panel("How often do calls fail, and why?", lambda ax: failure_reasons(calls, ax=ax)),
-        Panel("Where does the time go?", lambda ax: time_spent(calls, x="layer", ax=ax)),
+        Panel("Where does the time go?", lambda ax: time_spent(calls, ax=ax)),
         Panel("What do single calls meet?", lambda ax: attempts_timeline(tries, run, first=25, ax=ax), 6.6),
     ]
 

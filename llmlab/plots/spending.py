@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.patheffects import withStroke
 
 from llmlab.analysis.columns import need_columns
@@ -17,7 +18,6 @@ from llmlab.plots.scales import MOST_BARS, Scale, bar_width
 from llmlab.plots.style import BLUE, ORANGE, OutcomeStyle, chart, legend, nothing_to_show, titled
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from llmlab.analysis.metrics import Over
@@ -32,7 +32,7 @@ SPENT: dict[str, OutcomeStyle] = {
 """What a call spends its time on, from the bottom of the stack, and its look."""
 
 
-def time_spent(calls: pd.DataFrame, *, x: str, over: Over = "all", ax: Axes | None = None) -> Axes:
+def time_spent(calls: pd.DataFrame, *, x: str | None = None, over: Over = "all", ax: Axes | None = None) -> Axes:
     """Draw where the time of a call goes on average (seconds): attempts, backoff and waits, stacked to its latency.
 
     A late start is the time from a call's intended start to its real one, as a client that cannot keep up has it. The
@@ -40,7 +40,7 @@ def time_spent(calls: pd.DataFrame, *, x: str, over: Over = "all", ax: Axes | No
 
     Args:
         calls: calls, one a row.
-        x: the column of the swept parameter.
+        x: the column of the swept parameter; `None` takes all calls together.
         over: which calls: `"all"`, `"answered"` or `"failed"`; the axis says which.
         ax: the axes to draw on; a new figure if `None`.
 
@@ -54,18 +54,19 @@ def time_spent(calls: pd.DataFrame, *, x: str, over: Over = "all", ax: Axes | No
     chosen = _chosen(calls, x, over)
     table = means(chosen, "latency_s", x)
     with chart(ax) as axes:
-        title = f"Where the time goes, against {parameter_name(x)}"
+        title = "Where the time goes" + ("" if x is None else f", against {parameter_name(x)}")
         which = "a call" if over == "all" else f"{'an' if over == 'answered' else 'a'} {over} call"
         axes.set_ylabel(f"mean time of {which} (s)")
-        if table.empty:
+        if chosen.empty:
             titled(axes, title)
             nothing_to_show(axes, "calls" if over == "all" else f"{over} calls")
             return axes
-        scale = Scale.of(table[x], side_by_side=True)
-        places = scale.positions(table[x])
+        names = pd.Series([which], dtype="category") if x is None else table[x]
+        scale = Scale.of(names, side_by_side=True)
+        places = scale.positions(names)
         _draw_stack(axes, places, _parts(chosen, x))
         note = _draw_total(axes, places, table)
-        scale.dress(axes, x)
+        scale.dress(axes, x or "")
         axes.grid(visible=False, axis="x")
         axes.set_ylim(bottom=0)
         legend(axes, "time", reverse=True)
@@ -73,9 +74,10 @@ def time_spent(calls: pd.DataFrame, *, x: str, over: Over = "all", ax: Axes | No
     return axes
 
 
-def _chosen(calls: pd.DataFrame, x: str, over: Over) -> pd.DataFrame:
+def _chosen(calls: pd.DataFrame, x: str | None, over: Over) -> pd.DataFrame:
     """Return the calls in question; where they are not all, with the columns in question only: copies take time."""
-    need_columns(calls, [x])
+    swept = [] if x is None else [x]
+    need_columns(calls, swept)
     mask = over_mask(calls, over)
     if mask is None:
         return calls
@@ -89,10 +91,10 @@ def _chosen(calls: pd.DataFrame, x: str, over: Over) -> pd.DataFrame:
         "server_s",
         "backoff_s",
     ]
-    return calls[list(dict.fromkeys([*parameter_columns(calls), x, *needed]))][mask]
+    return calls[list(dict.fromkeys([*parameter_columns(calls), *swept, *needed]))][mask]
 
 
-def _parts(calls: pd.DataFrame, x: str) -> dict[str, Any]:
+def _parts(calls: pd.DataFrame, x: str | None) -> dict[str, Any]:
     """Return the mean seconds of each part by group; parts that take no time anywhere are left out."""
     groups = Groups(calls, x)
     columns = {

@@ -65,11 +65,13 @@ def storm_map(points: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         maps = panels(axes, [str(name) for name in defences], xlabel="load (calls/s)")
         for defence, panel in zip(defences, maps, strict=True):
             _draw_map(panel, points[points["defence"] == defence], rates, retries)
+        between = any(text.get_gid() == BETWEEN for panel in maps for text in panel.texts)
         lines = [Line2D([], [], label="λ (1 + r) = μ", **_LINE)] if points["capacity_per_s"].notna().any() else []
         kinds = [Patch(label="recovers", **_WELL), Patch(label="does not", edgecolor="white", linewidth=0, **_ILL)]
         legend(maps[0], "after the outage", [*kinds, *lines])
         note = f"recovers: in the end at least {percent(RECOVERED)} of the calls are answered"
-        titled(axes, "Storm map: load and retries per call (r)", note)
+        small = "small print: how many in a hundred, where it is neither all nor none" if between else ""
+        titled(axes, "Storm map: load and retries per call (r)", note, small)
     return axes
 
 

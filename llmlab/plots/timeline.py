@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from llmlab.analysis.columns import need_columns
 from llmlab.analysis.frames import parameter_columns
 from llmlab.analysis.wording import counted
 from llmlab.core.vocabulary import Fate
@@ -39,6 +40,7 @@ def attempts_timeline(
         ax: the axes to draw on; a new figure if `None`, as high as its rows need.
 
     Raises:
+        KeyError: a frame lacks a column; the message lists those there are.
         ValueError: `first` is less than 1.
 
     Example:
@@ -46,6 +48,9 @@ def attempts_timeline(
     """
     if first < 1:
         raise ValueError(f"first must be 1 or more, got {first}")
+    need_columns(attempts, ["queued_at_s"])
+    if calls is not None:
+        need_columns(calls, ["arrived_at_s"])
     attempts, calls, run = _first_run(attempts, calls)
     rows = _rows(attempts, calls)
     shown = rows.head(first)

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmlab import __version__
+from llmlab.analysis.recommendation import Recommendation
 from llmlab.core.settings import SettingsError
 from llmlab.experiments.store.files import write_whole
+from llmlab.experiments.sweep_result import SweepResult
 from llmlab.reports import sections
 from llmlab.reports.markup import element, page, text
 
 if TYPE_CHECKING:
     import os
-
-    from llmlab.analysis.recommendation import Recommendation
-    from llmlab.experiments.sweep_result import SweepResult
 
 
 def report(
@@ -44,9 +43,14 @@ def report(
         The file's path.
 
     Raises:
-        SettingsError: there is no such folder, or the path is a folder.
+        SettingsError: there is no such folder, or the path is a folder; or what is given is no result, or no
+            recommendation.
         OSError: the file cannot be written.
     """
+    if not isinstance(result, SweepResult):
+        raise SettingsError(f"result must be what a sweep brought, a SweepResult, got a {type(result).__name__}")
+    if not isinstance(recommendation, Recommendation | None):
+        raise SettingsError(f"recommendation must be that of recommend(), got a {type(recommendation).__name__}")
     file = checked_path(path)
     body = [
         element("header", element("h1", text(title)), element("p", text(f"llmlab {__version__}"), class_="faint")),

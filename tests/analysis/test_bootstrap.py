@@ -70,6 +70,19 @@ def test_an_unknown_statistic_is_refused(statistic):
         bootstrap_interval(VALUES, statistic)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"confidence": 95}, "confidence must lie strictly between 0 and 1"),
+        ({"resamples": 0}, "resamples must be 1 or more, got 0"),
+        ({"values": [1.0, np.nan]}, "the values hold NaN"),
+    ],
+)
+def test_what_would_make_an_interval_of_nothing_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(**({"values": VALUES} | wrong))
+
+
 def test_there_is_a_label_for_each_value():
     with pytest.raises(ValueError, match="got 2 for 600 values"):
         bootstrap_interval(VALUES, labels=[1, 2])

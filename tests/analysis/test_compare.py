@@ -90,8 +90,16 @@ def test_calls_that_cannot_be_paired_are_refused(calls):
         compare(a, b.assign(seed=b["seed"] + 1))
     with pytest.raises(ValueError, match=r"a holds several calls of the same .*select the calls of one setting"):
         compare(calls, b)
-    with pytest.raises(KeyError, match="no column 'latency' in a; it has"):
+    with pytest.raises(KeyError, match=r"no column \['latency'\]; the frame has"):
         compare(a, b, "latency")
+    with pytest.raises(TypeError, match="got a float"):
+        compare(a, 0.5)
+    with pytest.raises(ValueError, match="column 'fate' holds no numbers in a"):
+        compare(a, b, "fate")
+    with pytest.raises(ValueError, match=r"a quantile strictly between 0 and 1.*got 'median'"):
+        compare(a, b, statistic="median")
+    with pytest.raises(ValueError, match="confidence must lie strictly between 0 and 1"):
+        compare(a, b, confidence=95)
     with pytest.raises(ValueError, match="'time_to_first_token_s' holds NaN"):
         compare(a, b.assign(time_to_first_token_s=np.nan), "time_to_first_token_s")
 

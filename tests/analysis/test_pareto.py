@@ -40,11 +40,12 @@ def test_what_has_no_value_is_not_on_it():
 def test_it_keeps_the_tables_index():
     table = pd.DataFrame({"latency": [2.0, 1.0]}, index=["a", "b"])
     assert pareto_front(table, minimise=["latency"]).to_dict() == {"a": False, "b": True}
+    assert pareto_front(table, minimise="latency").to_dict() == {"a": False, "b": True}
 
 
 def test_it_needs_columns_that_are_there():
     table = pd.DataFrame({"latency": [1.0]})
     with pytest.raises(ValueError, match="name some in maximise and minimise"):
         pareto_front(table)
-    with pytest.raises(KeyError, match=r"no column \['load'\]; the table has \['latency'\]"):
+    with pytest.raises(KeyError, match=r"no column \['load'\]; the frame has \['latency'\]"):
         pareto_front(table, minimise=["load"])

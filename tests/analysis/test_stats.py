@@ -43,6 +43,8 @@ def test_wilson_refuses_what_is_no_count(successes, n):
 def test_confidence_is_a_share(confidence):
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         wilson(1, 2, confidence)
+    with pytest.raises(ValueError, match="strictly between 0 and 1"):
+        values_needed(0.99, confidence)
 
 
 @pytest.mark.parametrize("q", [0.05, 0.5, 0.95])

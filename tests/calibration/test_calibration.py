@@ -96,6 +96,12 @@ def test_what_is_no_recording_is_refused(events, message):
         calibrate(events)
 
 
+@pytest.mark.parametrize("load", [1.5, [1, 2], "peak"])
+def test_what_is_no_load_is_refused(sweep, load):
+    with pytest.raises(SettingsError, match="a load is a number of users, a ClosedLoop or an OpenLoop; got"):
+        calibrate(sweep).predict(load)
+
+
 def test_attempts_on_several_backends_are_refused(sweep):
     attempts = sweep.attempts.assign(backend=lambda frame: frame["backend"].astype(object))
     attempts.loc[:9, "backend"] = "other"

@@ -33,6 +33,7 @@ from llmlab import (
     Timeouts,
     calibrate,
     counterfactual,
+    export_policy,
     preset,
     reading,
     recommend,
@@ -96,13 +97,16 @@ def results():
         "counterfactual": counterfactual(log, ClientPolicy()),
         "calibration": calibrate(log),
         "reading": reading(BASE),
+        "estimate": reading(BASE).success,
+        "runner up": recommended.runner_up,
+        "export": export_policy(BASE.policy, "openai"),
         "client": MockLLM(max_retries=5),
         "async client": AsyncMockLLM(),
     }
 
 
 NAMES = ["batch", "response", "failure", "log", "sweep result", "recommendation", "tuned", "comparison"]
-NAMES += ["counterfactual", "calibration", "reading", "client", "async client"]
+NAMES += ["counterfactual", "calibration", "reading", "estimate", "runner up", "export", "client", "async client"]
 
 
 def check(value):

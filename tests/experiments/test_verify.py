@@ -48,6 +48,7 @@ def test_cases_are_found_however_they_are_spelled():
         "retry storms",
     ]
     assert case_names() == list(CASES)
+    assert case_names("m/m/c") == ["M/M/c"]
 
 
 def test_an_unknown_case_is_refused_with_the_list():

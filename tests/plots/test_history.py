@@ -109,6 +109,8 @@ def test_outages_and_faults_are_shaded_in_every_panel_and_named(bins):
 def test_a_pair_of_times_is_shaded_without_a_name(bins):
     ax = drawn(plots.over_time(bins, shaded=[(3.0, 5.0)]))
     assert len(ax.child_axes[0].patches) == 1
+    one = drawn(plots.over_time(bins, shaded=Outage(start=3, end=5)))
+    assert legend_texts(one.child_axes[0]) == ["outage"]
     assert ax.child_axes[0].get_legend() is None
 
 

@@ -57,6 +57,13 @@ def test_one_call_has_no_interval_and_no_call_says_so(calls):
     assert "no failed calls to show" in [text.get_text() for text in ax.texts]
 
 
+def test_without_a_parameter_all_calls_make_one_bar(calls):
+    ax = drawn(time_spent(calls))
+    assert title(ax) == "Where the time goes"
+    assert ax.get_xlabel() == ""
+    assert sum(stacks(ax).values()) == pytest.approx(calls["latency_s"].mean())
+
+
 def test_two_hundred_bars_touch_and_have_no_intervals(calls):
     ax = drawn(time_spent(calls.assign(seed=np.arange(len(calls)) % 200), x="seed"))
     assert len(stacks(ax)["in attempts"]) == 200

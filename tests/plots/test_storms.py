@@ -65,8 +65,9 @@ def test_each_defence_has_a_panel_in_the_frames_order():
 def test_a_share_between_nothing_and_all_is_written_into_its_cell():
     points = points_of()
     points.loc[3, "answered_share"] = 0.42
-    [panel] = drawn(plots.storm_map(points)).child_axes
-    assert texts(panel, BETWEEN) == ["42"]
+    ax = drawn(plots.storm_map(points))
+    assert texts(ax.child_axes[0], BETWEEN) == ["42"]
+    assert "small print: how many in a hundred" in subtitle(ax).replace("\n", " ")
 
 
 def test_where_cells_are_too_narrow_nothing_is_written_into_them():

@@ -200,6 +200,13 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_work(result, tmp_pa
         llmlab.report(result, tmp_path / name)
 
 
+def test_what_is_no_result_or_no_recommendation_is_refused_before_any_work(result, tmp_path):
+    with pytest.raises(SettingsError, match="result must be what a sweep brought, a SweepResult, got a DataFrame"):
+        llmlab.report(result.calls, tmp_path / "out.html")
+    with pytest.raises(SettingsError, match="recommendation must be that of recommend\\(\\), got a SLO"):
+        llmlab.report(result, tmp_path / "out.html", recommendation=SLO(success_rate=0.9))
+
+
 def test_what_fails_leaves_the_earlier_file_as_it_was(result, tmp_path, monkeypatch, quick):
     path = tmp_path / "out.html"
     path.write_text("earlier")

@@ -43,7 +43,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
 COLUMNS = ("case", "quantity", "expected", "measured", "tolerance", "holds", "source")
 
 
-def verify(size: float = 1.0, cases: Sequence[str] | None = None, *, progress: bool = True) -> pd.DataFrame:
+def verify(size: float = 1.0, cases: str | Sequence[str] | None = None, *, progress: bool = True) -> pd.DataFrame:
     """Check the simulation against known theory; one row per quantity, in the columns of `COLUMNS`.
 
     A check holds if measured and expected differ by no more than the tolerance, which is the sampling error over
@@ -51,8 +51,8 @@ def verify(size: float = 1.0, cases: Sequence[str] | None = None, *, progress: b
 
     Args:
         size: 1.0 is the full proof, about two minutes; less makes fewer calls, and so wider tolerances.
-        cases: the names of the cases to run, of `CASES`; `None` is all. Upper case, hyphens, underscores and slashes do
-            not matter.
+        cases: the name or the names of the cases to run, of `CASES`; `None` is all. Upper case, hyphens, underscores
+            and slashes do not matter.
         progress: whether to show a progress bar.
 
     Raises:
@@ -68,7 +68,7 @@ def verify(size: float = 1.0, cases: Sequence[str] | None = None, *, progress: b
     return pd.DataFrame([[getattr(check, column) for column in COLUMNS] for check in made], columns=list(COLUMNS))
 
 
-def case_names(asked: Sequence[str] | None = None) -> list[str]:
+def case_names(asked: str | Sequence[str] | None = None) -> list[str]:
     """Return the names of the cases that are asked for, as `CASES` spells them, in the order of `CASES`.
 
     Raises:
@@ -76,6 +76,7 @@ def case_names(asked: Sequence[str] | None = None) -> list[str]:
     """
     if asked is None:
         return list(CASES)
+    asked = [asked] if isinstance(asked, str) else asked
     known = {_plain(name): name for name in CASES}
     for name in asked:
         if _plain(name) not in known:
