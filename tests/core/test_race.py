@@ -1,6 +1,7 @@
 """Races of hedged attempts: however one ends, nothing outlives its call and nothing is lost or held."""
 
 import asyncio
+import math
 from collections import Counter
 
 import pytest
@@ -9,13 +10,17 @@ from llmlab import (
     Answer,
     AsyncClient,
     AttemptFailure,
+    CircuitBreaker,
     ClientPolicy,
     EventLog,
     FailureReason,
     Hedging,
+    LLMRequest,
     RateLimit,
     RetryPolicy,
 )
+from llmlab.core.ledger import Ledger
+from llmlab.core.race import Race
 from llmlab.virtual_time import run
 
 POLICY = ClientPolicy(
@@ -122,6 +127,64 @@ def test_a_loop_that_ends_all_its_tasks_in_any_turn_of_a_race_leaves_no_slot_tak
     run(main())
     assert {event.reason for event in log.attempts} <= {FailureReason.CANCELLED}
     assert [event.attempts for event in log.calls] == ([len(log.attempts)] if turns else [])
+
+
+def test_a_hedge_that_is_cancelled_before_its_first_turn_is_taken_back():
+    async def main():
+        loop, taken_back = asyncio.get_running_loop(), []
+
+        def may_hedge(_branch):  # whoever ends all tasks comes between this and the hedge's first turn
+            loop.call_soon(lambda: [task.cancel() for task in asyncio.all_tasks(loop) - {main_task}])
+            return True
+
+        async def call():
+            ledger = Ledger(LLMRequest(prompt="Hello"), 0, 0.0, 0.0, math.inf)
+            ledger.task = asyncio.current_task()
+            race = Race(
+                loop, ledger, attempt=lambda _: never(), may_hedge=may_hedge, lost=taken_back.append,
+                never_began=taken_back.append,
+            )  # fmt: skip
+            try:
+                await race.run(1.0, 1)
+            finally:
+                calls.append((ledger.attempts, ledger.hedges))
+
+        calls, main_task = [], asyncio.current_task()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(call())
+        return calls, [branch.hedge for branch in taken_back]
+
+    assert run(main()) == ([(1, 0)], [True])
+
+
+def test_the_probe_of_a_hedge_that_never_began_is_given_back():
+    breaker = CircuitBreaker(minimum_attempts=1, open_for=1.0, probes=4)
+    policy = POLICY.replace(hedging=Hedging(delay=0.0, max_hedges=3), breaker=breaker)
+
+    class FailsOnce:
+        asked = 0
+
+        async def attempt(self, request, *, timeouts, key):
+            self.asked += 1
+            if self.asked == 1:
+                return AttemptFailure(FailureReason.OVERLOADED, "busy")
+            return await never()
+
+    async def main():
+        client = AsyncClient(FailsOnce(), policy)
+        assert not (await client.generate("Hello")).ok
+        await asyncio.sleep(1.0)
+        for turns in range(1, 12):
+            asyncio.create_task(client.generate("Hello"))  # noqa: RUF006 - it is ended below
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            assert client.state.guard.breaker._probes_out == 0, turns
+
+    run(main())
 
 
 def test_the_answer_of_the_first_wins_although_a_hedge_failed_before():
