@@ -19,7 +19,8 @@ from llmlab.core.client import AsyncClient, client_html
 from llmlab.core.display import laid_out
 from llmlab.core.text_stream import LLMStream
 from llmlab.virtual_time import VirtualLoop
-from llmlab.virtual_time.interrupts import interrupts_cancel_main, wait_for
+from llmlab.virtual_time.interrupts import interrupts_cancel_main
+from llmlab.virtual_time.threads import in_a_thread, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -117,7 +118,7 @@ class VirtualRunner:
             if asyncio._get_running_loop() is None:
                 with interrupts_cancel_main(self._loop):
                     return self._runner.run(main(), context=copy_context())
-            return _in_a_thread(
+            return in_a_thread(
                 lambda: self._runner.run(main(), context=copy_context()), self._loop.cancel_main_from_another_thread
             )
 
@@ -132,7 +133,7 @@ class VirtualRunner:
             if asyncio._get_running_loop() is None:
                 self._runner.close()
             else:
-                _in_a_thread(self._runner.close, lambda: None)
+                in_a_thread(self._runner.close, lambda: None)
 
 
 def _refuse_nesting(loop: asyncio.AbstractEventLoop) -> None:
@@ -141,34 +142,6 @@ def _refuse_nesting(loop: asyncio.AbstractEventLoop) -> None:
             "a sync client was called from inside its own event loop (an observer, a backend?), where it would wait "
             "for itself; use the async client there and await it"
         )
-
-
-def _in_a_thread(work: Callable[[], T], interrupt: Callable[[], None]) -> T:
-    """Run `work` in a short-lived thread with this one's context; on Ctrl-C `interrupt` it and wait for its end."""
-    outcome: list[T] = []
-    errors: list[BaseException] = []
-    done = threading.Event()  # an interrupted Thread.join() takes the thread for ended (Python 3.11)
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
-            errors.append(error)
-        finally:
-            done.set()
-
-    thread = threading.Thread(target=copy_context().run, args=(run,), name="llmlab virtual time", daemon=True)
-    try:
-        thread.start()
-        wait_for(done)
-    except KeyboardInterrupt:
-        interrupt()
-        done.wait()
-        raise
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcome[0]
 
 
 class Client:

@@ -14,8 +14,8 @@ from pydantic import Field, PrivateAttr, SkipValidation
 
 from llmlab.backends.per_loop import PerLoop
 from llmlab.core.backend import no_backend
-from llmlab.core.client import AsyncClient, unlike
-from llmlab.core.inner_client import InnerClient
+from llmlab.core.client import AsyncClient
+from llmlab.core.inner_client import InnerClient, unlike
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import Settings
 from llmlab.core.state import ClientState

@@ -30,7 +30,7 @@ from llmlab.backends.served_mock import ServedMock
 from llmlab.backends.server_model import ServerModel
 from llmlab.backends.token_stream import coming
 from llmlab.backends.visit import ForeseenVisit, Instead, instead
-from llmlab.backends.waiting import wait_until
+from llmlab.backends.waiting import tell, wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, two_uniforms
 from llmlab.core.hidden import hidden
@@ -186,7 +186,7 @@ class MockServer:
         outcome, after = self._coming(request, timeouts, self._drawn(key))
         when = min(loop.time() + after, limit)
         told = loop.create_future()
-        return told, None if when == inf else loop.call_at(when, _tell, told, outcome)
+        return told, None if when == inf else loop.call_at(when, tell, told, outcome)
 
     def _coming(self, request: LLMRequest, timeouts: Timeouts, drawn: _Drawn) -> tuple[Outcome, float]:
         """Return what comes of an attempt, and after how many seconds."""
@@ -292,11 +292,6 @@ class MockServer:
         else:
             text = self._text(request)
         return text, Usage(-(-request.characters // 4), -(-len(text) // 4))
-
-
-def _tell(told: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not told.done():  # its call may have been cancelled in this instant
-        told.set_result(outcome)
 
 
 class MockSettings(TypedDict, total=False):

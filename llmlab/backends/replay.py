@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.recorded_events import recorded_events
 from llmlab.backends.schema_example import schema_example
+from llmlab.backends.waiting import tell
 from llmlab.core.backend import Answer, AttemptFailure, AttemptKey
 from llmlab.core.chance import Purpose, uniform
 from llmlab.core.messages import Usage
@@ -173,7 +174,7 @@ class ReplaySession:
         if coming.until < limit:
             timer = loop.call_at(coming.until, self._log_ends, told, request, key, limit)
         else:
-            timer = loop.call_at(min(coming.at, limit), _tell, told, coming.outcome)
+            timer = loop.call_at(min(coming.at, limit), tell, told, coming.outcome)
         self._open[key.call] = self._open.get(key.call, 0) + 1
         told.add_done_callback(lambda _: self._ended(key.call))
         return told, timer
@@ -211,7 +212,7 @@ class ReplaySession:
         coming = self._made_up(Unknown.CUT_SHORT, request, key, limit, _duration(event))
         if self._settings.made_up == "recorded" and event.reason in _GIVEN_UP:
             coming = _Coming(_TIMED_OUT._replace(status_code=event.status_code or None), self._loop.time())
-        self._loop.call_at(min(coming.at, limit), _tell, told, coming.outcome)
+        self._loop.call_at(min(coming.at, limit), tell, told, coming.outcome)
 
     def _made_up(
         self, why: Unknown, request: LLMRequest, key: AttemptKey, limit: float, lasted: float = 0.0
@@ -228,11 +229,6 @@ class ReplaySession:
                 drawn = longer[int(u * len(longer))]
                 return _Coming(_outcome(drawn, request), now - lasted + _duration(drawn))
         return _Coming(_TIMED_OUT, limit if limit < inf else now + self._longest)
-
-
-def _tell(told: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not told.done():  # its call may have been cancelled in this instant
-        told.set_result(outcome)
 
 
 def _duration(event: AttemptEvent) -> float:

@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab.core import chance
-from llmlab.core.backend import Answer, AttemptFailure, LayeredBackend, no_backend, session_of
+from llmlab.core.backend import LayeredBackend, no_backend, session_of
 from llmlab.core.batch import Batch
 from llmlab.core.display import card, laid_out, stacked
 from llmlab.core.emitter import Emitter, RaceEmitter
 from llmlab.core.flow import Flow
-from llmlab.core.inner_client import InnerClient
+from llmlab.core.inner_client import InnerClient, as_outcome, unlike
 from llmlab.core.messages import LLMRequest, to_request
 from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import kind_of
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from llmlab.core.backend import AttemptKey, AttemptStream, Backend, Outcome, Timeouts
     from llmlab.core.events import Observer
-    from llmlab.core.ledger import Ledger
     from llmlab.core.messages import LLMFailure, LLMResponse
     from llmlab.core.streams import Steps
 
@@ -245,7 +244,7 @@ class AsyncClient:
 
     async def serve(self, request: LLMRequest, number: int, parent: AttemptKey) -> Outcome:
         """Make one call of this number for another client's attempt, and return it as the outcome of that attempt."""
-        return _as_outcome(await self.flow().call(request, number, parent=parent))
+        return as_outcome(await self.flow().call(request, number, parent=parent))
 
     def serve_stream(self, request: LLMRequest, number: int, parent: AttemptKey) -> AttemptStream:
         """Make one streamed call of this number for another client's attempt."""
@@ -256,7 +255,7 @@ class AsyncClient:
         async with AsyncLLMStream(lambda: call) as stream:
             async for piece in stream:
                 yield piece
-        yield _as_outcome(call.task.result())
+        yield as_outcome(call.task.result())
 
     def session(self) -> InnerClient:
         """Return what answers another client's attempts."""
@@ -317,25 +316,6 @@ def client_html(client: Any) -> str:
     return stacked(card(type(client).__name__, [("layer", client.layer)]), inside, client.policy._repr_html_())
 
 
-def _as_outcome(ledger: Ledger) -> Outcome:
-    """Return a call as the outcome of the attempt outside that it served."""
-    result = ledger.result()
-    if result.ok:
-        first_token = result.time_to_first_token
-        if first_token is not None:  # from the outer attempt's start, so what went before in here counts too
-            first_token += ledger.attempt_started - ledger.started
-        return Answer(result.text, result.model, result.usage, result.finish_reason, first_token)
-    return AttemptFailure(
-        result.reason, result.message, result.status_code, result.retry_after, result.cause, result.retryable
-    )
-
-
 def _check(name: str, value: object, wanted: type) -> None:
     if value is not None and not isinstance(value, wanted):
         raise TypeError(f"{name} must be of type {wanted.__name__} or None, got {kind_of(value)}")
-
-
-def unlike(name: str, taken: Sequence[str]) -> str:
-    """Return the name, with the first number from 2 that makes it unlike those that are taken, if it is: `sdk-2`."""
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(one for one in names if one not in taken)

@@ -6,12 +6,17 @@ What a stack of clients is made of: `AsyncClient.session()`, the layers of `back
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Protocol
 
+from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import derived
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmlab.core.backend import AttemptKey, AttemptStream, Outcome, Timeouts
+    from llmlab.core.ledger import Ledger
     from llmlab.core.messages import LLMRequest
 
 
@@ -77,3 +82,22 @@ class InnerClient:
     async def aclose(self) -> None:
         """Close the backend behind."""
         await self.client.aclose()
+
+
+def as_outcome(ledger: Ledger) -> Outcome:
+    """Return a call as the outcome of the attempt outside that it served."""
+    result = ledger.result()
+    if result.ok:
+        first_token = result.time_to_first_token
+        if first_token is not None:  # from the outer attempt's start, so what went before in here counts too
+            first_token += ledger.attempt_started - ledger.started
+        return Answer(result.text, result.model, result.usage, result.finish_reason, first_token)
+    return AttemptFailure(
+        result.reason, result.message, result.status_code, result.retry_after, result.cause, result.retryable
+    )
+
+
+def unlike(name: str, taken: Sequence[str]) -> str:
+    """Return the name, with the first number from 2 that makes it unlike those that are taken, if it is: `sdk-2`."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(one for one in names if one not in taken)

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmlab.backends.ollama_description import tagged
 from llmlab.server.hosting import HostedServer
 from llmlab.server.recording import Chunk, Exchange, asked_for, recordings
 from llmlab.wire.exchange import Break, Head
@@ -108,8 +109,8 @@ class ReplayServer(HostedServer):
         if not fitting:
             return _plain("405 Method Not Allowed" if here else "404 Not Found")
         model, stream = asked_for(request.body)
-        name = _tagged(model)
-        of_model = [exchange for exchange in fitting if _tagged(exchange.model) == name]
+        name = model and tagged(model)
+        of_model = [exchange for exchange in fitting if (exchange.model and tagged(exchange.model)) == name]
         exact = [exchange for exchange in of_model if exchange.stream == stream]
         found = exact or of_model or [exchange for exchange in fitting if exchange.model is None]
         if not found:
@@ -120,11 +121,6 @@ class ReplayServer(HostedServer):
         turn = self._turns.get(key, 0)
         self._turns[key] = turn + 1
         return found[turn % len(found)]
-
-
-def _tagged(model: str | None) -> str | None:
-    """Return the name as Ollama takes it: without a tag, `latest` is meant."""
-    return model if model is None or ":" in model else f"{model}:latest"
 
 
 def _unknown_model(model: str) -> Exchange:

@@ -50,12 +50,3 @@ def interrupts_cancel_main(loop: VirtualLoop) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if interrupted:
         raise KeyboardInterrupt
-
-
-def wait_for(event: threading.Event) -> None:
-    """Wait for an event so that Ctrl-C is noticed within a tenth of a second.
-
-    A signal that comes just before a thread blocks does not wake it: Python looks for signals between waits only.
-    """
-    while not event.wait(0.1):
-        pass

@@ -8,17 +8,16 @@ created, so that cleanup, too, is the same in every run.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 from asyncio import events
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlab.virtual_time.errors import VirtualTimeError
-from llmlab.virtual_time.interrupts import interrupts_cancel_main, wait_for
+from llmlab.virtual_time.interrupts import interrupts_cancel_main
 from llmlab.virtual_time.loop import VirtualLoop
+from llmlab.virtual_time.threads import in_a_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from llmlab.virtual_time.refusals import Executor
 
@@ -42,7 +41,8 @@ def run(
     callbacks, `livelock_after` in iterations at one instant; `None` is no bound. `debug` is asyncio's debug mode.
 
     Raises what `main` raises, or a `VirtualTimeError`: `VirtualDeadlock`, `VirtualLivelock`, `VirtualTimeLimit`,
-    `VirtualStepLimit`, or `NotInVirtualTime` for what needs the outside world, even if the program swallowed it.
+    `VirtualStepLimit`, or `NotInVirtualTime` for what needs the outside world, even if the program swallowed it. An
+    option that cannot be meant is a `ValueError`.
     """
     if not asyncio.iscoroutine(main):
         raise TypeError(f"run() takes a coroutine, such as main(), got {main!r}")
@@ -55,7 +55,7 @@ def run(
         raise
     if events._get_running_loop() is None:
         return _run_here(loop, main, debug)
-    return _run_in_a_thread(loop, main, debug)
+    return in_a_thread(lambda: _run_here(loop, main, debug), loop.cancel_main_from_another_thread)
 
 
 def _run_here(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
@@ -78,40 +78,3 @@ def _shut_down(runner: asyncio.Runner, loop: VirtualLoop) -> None:
         loop.wind_down()
     finally:
         runner.close()
-
-
-def _run_in_a_thread(loop: VirtualLoop, main: Coroutine[Any, Any, T], debug: bool | None) -> T:
-    """The same in a thread, with this thread's context, while this one waits; Ctrl-C here cancels `main` there."""
-    outcome: list[Callable[[], T]] = []
-    done = threading.Event()
-
-    def work() -> None:
-        try:
-            result = _run_here(loop, main, debug)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the run was asked for
-            outcome.append(_raiser(error))
-        else:
-            outcome.append(lambda: result)
-        finally:
-            done.set()
-
-    # A daemon, so that a second Ctrl-C always gets through, even if `main` takes no notice of the first.
-    thread = threading.Thread(
-        target=contextvars.copy_context().run, args=(work,), name="llmlab virtual time", daemon=True
-    )
-    try:
-        thread.start()
-        wait_for(done)
-    except KeyboardInterrupt:  # which may come while the thread is only just starting
-        loop.cancel_main_from_another_thread()
-        done.wait()
-        raise
-    thread.join()
-    return outcome[0]()
-
-
-def _raiser(error: BaseException) -> Callable[[], Any]:
-    def raise_it() -> Any:
-        raise error
-
-    return raise_it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from llmlab.backends.ollama_description import tagged
 from llmlab.wire import ollama, openai
 from llmlab.wire.dialect import Body, compact
 
@@ -24,11 +25,6 @@ _DETAILS = {
     "parameter_size": "212K",
     "quantization_level": "F16",
 }
-
-
-def tagged(name: str) -> str:
-    """Return a model's name as Ollama lists it: without a tag, `latest` is meant."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 class Listing:

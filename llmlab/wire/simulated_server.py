@@ -16,6 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from llmlab.backends.mock import MockBackend
+from llmlab.backends.ollama_description import tagged
 from llmlab.backends.per_loop import PerLoop
 from llmlab.backends.visit import Instead
 from llmlab.core.backend import ATTEMPT_HEADER, AttemptKey, parse_attempt_header
@@ -24,7 +25,7 @@ from llmlab.wire import ollama, openai
 from llmlab.wire.answering import answered, refused
 from llmlab.wire.dialect import Asked, Body, Rejected, whole_answer
 from llmlab.wire.exchange import Head
-from llmlab.wire.listing import Listing, tagged
+from llmlab.wire.listing import Listing
 from llmlab.wire.reading import field, parsed
 
 if TYPE_CHECKING:
