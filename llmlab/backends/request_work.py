@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Simulation(Protocol):
-    """What it needs of a `MockBackend`'s settings."""
+    """What the simulated servers need of a `MockBackend`'s settings."""
 
     latency: Distribution
     refusal_latency: Distribution
@@ -29,6 +29,7 @@ class Simulation(Protocol):
     faults: Faults
     seed: int
     model: str
+    text: Any
     script: tuple[Any, ...]
 
 
