@@ -1,7 +1,7 @@
-"""A `MockBackend` whose server queues, at work on one event loop: all the awaiting around `ServerMachine`.
+"""A `MockBackend` whose server queues, at work on one event loop: what becomes of each attempt there.
 
-The machine has one timer, for when something happens by itself; each attempt awaits one future, which the machine's
-effects resolve. A cancelled attempt is a client that has gone, and the machine is told.
+The server itself is a `DrivenMachine` (`server_driver.py`). An attempt comes to it, awaits one future and leaves; a
+cancelled one is a client that has gone, and the machine is told.
 
 What stands between server and client acts here: the client's bounds on the phases, and the faults. A fault that keeps
 an answer from coming about acts in front of the server: the request takes no slot, and is not counted. One of the
@@ -13,17 +13,15 @@ from __future__ import annotations
 from asyncio import CancelledError
 from contextlib import aclosing
 from functools import partial
-from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from llmlab.backends.fault_effects import Timing, breaks_at, met, met_nothing, no_first_byte, stalled, timing
+from llmlab.backends.fault_effects import Timing, breaks_at, met, met_nothing, timing
 from llmlab.backends.faults import FAULTS, SPOILS_THE_ANSWER, FaultKind
 from llmlab.backends.request_work import RequestWork
 from llmlab.backends.served_stream import ServedReader
 from llmlab.backends.served_visit import ServedVisit, TokenWatch
-from llmlab.backends.server_job import ENDED
+from llmlab.backends.server_driver import DrivenMachine
 from llmlab.backends.server_limits import ServerLimits
-from llmlab.backends.server_machine import ServerMachine
 from llmlab.backends.visit import Instead, instead
 from llmlab.backends.waiting import wait_until
 from llmlab.core.backend import Answer, AttemptFailure, Timeouts
@@ -34,35 +32,20 @@ from llmlab.core.timers import sleep_until
 from llmlab.core.vocabulary import FailureReason
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, TimerHandle
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
     from llmlab.backends.request_work import Draws, Simulation, Size
     from llmlab.backends.server_job import Job
     from llmlab.backends.server_limits import Standing
     from llmlab.backends.server_model import ServerModel
-    from llmlab.backends.server_view import ServerView
     from llmlab.core.backend import AttemptKey, AttemptStream, Outcome
     from llmlab.core.messages import LLMRequest, Usage
     from llmlab.core.streams import Steps
 
 
-class _Watch(NamedTuple):
-    """Who watches a request's tokens come: a client whose patience may run out, or one whose tokens have stopped."""
-
-    timeouts: Timeouts
-    patience: float
-    frozen: bool
-    every_token: bool = False  # only the first: from then on it looks again by itself
-
-
-class ServedMock:
-    """A simulated server with a queue.
-
-    Attributes:
-        settings: the backend's.
-        machine: the server itself.
-    """
+class ServedMock(DrivenMachine):
+    """A simulated server with a queue; `settings` are its backend's."""
 
     def __init__(
         self,
@@ -71,26 +54,14 @@ class ServedMock:
         loop: AbstractEventLoop,
         compose: Callable[[LLMRequest], tuple[str, Usage]],
     ) -> None:
+        super().__init__(model, loop)
         self.settings = settings
-        self.machine = ServerMachine(model)
-        self._loop = loop
-        self._origin = loop.time()
-        self._reached = 0.0
         self._fault = settings.faults.drawing(settings.seed, loop.time)
         limited = model.requests_per_minute is not None or model.tokens_per_minute is not None
         self._limits = ServerLimits(model) if limited else None
-        self._slowest = 1.0 + model.batch_slowdown * (model.slots - 1)
-        self._out_for = sum(outage.end - outage.start for outage in model.outages)
         self._seed, self._script, self._model = settings.seed, settings.script, settings.model
         work = RequestWork(settings, model, compose)
         self._size, self._job = work.size, work.job
-        self._timer: TimerHandle | None = None
-        self._armed_for = inf
-
-    @property
-    def view(self) -> ServerView | None:
-        """The server's own view; `None` where the model keeps none."""
-        return self.machine.view
 
     def limits(self) -> dict[str, Standing]:
         """Return how the server's rate limits stand now, of `requests` and of `tokens` where they are limited."""
@@ -248,84 +219,6 @@ class ServedMock:
         self.machine.refuse(now)
         return _LIMITED._replace(retry_after=wait)
 
-    # ---- the machine's clock, its effects, and the clients' patience
-
-    def _now(self) -> float:
-        return max(self._loop.time() - self._origin, self._reached)
-
-    def _reach(self, due: float) -> None:
-        """Let everything happen that is due by the time that a timer was set for.
-
-        That time has come, even where a rounding puts it after now: else the timer would be set for it again, for ever.
-        """
-        self._reached = max(self._reached, due)
-        self.machine.advance(self._now())
-
-    def _settle(self) -> None:
-        """Pass on what the machine has done, and set the timer for what it will do by itself."""
-        machine = self.machine
-        if machine.ended:
-            for job in machine.ended:
-                if not (job.waiter.done() or (job.watch is not None and job.watch.frozen)):
-                    job.waiter.set_result(None)
-            machine.ended.clear()
-        if machine.begun:
-            for job in machine.begun:
-                if job.watch.every_token:
-                    job.watch.note(self._loop.time())
-                else:
-                    self._wait_for_token(job)
-            machine.begun.clear()
-        if machine.next_at < self._armed_for:  # a timer that is too early only asks again
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed_for = machine.next_at
-            self._timer = self._loop.call_at(self._origin + machine.next_at, self._wake)
-
-    def _wake(self) -> None:
-        self._reach(self._armed_for)
-        self._armed_for, self._timer = inf, None
-        self._settle()
-
-    def _gone(self, job: Job) -> None:
-        self.machine.abandon(self._now(), job)
-        self._settle()
-
-    def _give_up(self, job: Job, failure: AttemptFailure) -> None:
-        """End an attempt whose client has run out of patience."""
-        self._gone(job)
-        if not job.waiter.done():
-            job.waiter.set_result(failure)
-
-    def _no_first_byte(self, job: Job, timeouts: Timeouts) -> None:
-        if not self.machine.first_token_by(self._now(), job) and not job.waiter.done():
-            self._give_up(job, no_first_byte(timeouts))
-        self._settle()
-
-    def _watch(self, timeouts: Timeouts, job: Job, fault: FaultKind | None) -> _Watch | None:
-        """Make each token an event, at its cost, where two of them may come too far apart for this client."""
-        patience, frozen = timeouts.between_chunks, fault is _STALL
-        if frozen or (patience is not None and job.gap * self._slowest + self._out_for > patience):
-            return _Watch(timeouts, inf if patience is None else patience, frozen)
-        return None
-
-    def _wait_for_token(self, job: Job) -> None:
-        """Give up if no token has come for too long, else look again when that would be so."""
-        now = self._now()
-        watch: _Watch = job.watch
-        if job.waiter.done() or (job.state == ENDED and not watch.frozen):
-            return
-        due = (job.first_at if watch.frozen else job.last_token_at) + watch.patience
-        if due <= now:
-            self._give_up(job, stalled(watch.timeouts))
-        elif due < inf:
-            self._loop.call_at(self._origin + due, self._look_again, job, due)
-
-    def _look_again(self, job: Job, due: float) -> None:
-        self._reach(due)
-        self._settle()
-        self._wait_for_token(job)
-
 
 def _break(job: Job, fault: FaultKind) -> None:
     """Let a fault that breaks the answer make the work useless, and end it where the answer breaks."""
@@ -333,7 +226,6 @@ def _break(job: Job, fault: FaultKind) -> None:
     job.total = breaks_at(fault, Timing(job.first, job.total, job.gap))
 
 
-# 3.11 looks an enumeration's member up in Python each time, a module's name not.
-_STALL, _SERVER = FaultKind.STALL, Purpose.SERVER
+_SERVER = Purpose.SERVER  # 3.11 looks an enumeration's member up in Python each time, a module's name not
 _FULL = AttemptFailure(FailureReason.OVERLOADED, "the server is busy: too many requests are waiting", 503)
 _LIMITED = AttemptFailure(FailureReason.RATE_LIMITED, "the server's rate limit is used up; wait for Retry-After", 429)

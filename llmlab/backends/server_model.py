@@ -11,8 +11,8 @@ Independent coin flips cannot show a retry storm; a queue can. The law of servic
 - Its first token comes with the first `first_token_share` of the work (of the backend), or, by tokens, after the
   prompt and one output token; the others follow evenly, in work.
 
-`server_machine.py` is the machine itself, pure; `served_mock.py` does the awaiting; `server_profiles.py` has the
-numbers of known servers, with their sources; `server_view.py` is what the server records of itself.
+`server_machine.py` is the machine itself, pure; `server_driver.py` and `served_mock.py` await it; `server_profiles.py`
+has the numbers of known servers, with their sources; `server_view.py` is what the server records of itself.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def note_what_is_left(record, states):
     left, loop = record.left, asyncio.get_running_loop()
     left["tasks"] = asyncio.all_tasks() - {asyncio.current_task()}
     # Only a server that works on for nobody has something to do still, and one whose model is loaded or out.
-    left["timers"] = [timer for timer in loop._timers if not timer.cancelled() and "ServedMock" not in repr(timer)]
+    left["timers"] = [timer for timer in loop._timers if not timer.cancelled() and "DrivenMachine" not in repr(timer)]
     left["attempts at the backend"] = record.counts.inside
     left["calls"] = sum(state.calls_in_progress for state in states)
     slots = [state.slots for state in states if state.slots is not None]
