@@ -61,6 +61,7 @@ def test_the_folder_of_a_sweep_is_a_recording(tmp_path):
         (["nosuch.jsonl"], "there is no 'nosuch.jsonl'"),
         (["fitted.jsonl", "--held-out", "nosuch"], "there is no 'nosuch'"),
         (["fitted.jsonl", "--out", "server.yaml"], "must end in .json or .toml"),
+        (["nosuch.jsonl", "--out", "none/server.toml"], "--out: there is no folder 'none'"),
         (["wrong.jsonl"], "line 1"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_port_that_is_taken_is_named():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"--port: {port} cannot be had .*--port 0 for a free one"):
+        with pytest.raises(SettingsError, match=rf"--port: {port} is taken on 127.0.0.1; .*--port 0 for a free one"):
             free_port(port)
     assert free_port(0) > 0
 

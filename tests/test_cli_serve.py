@@ -117,6 +117,8 @@ def test_a_port_that_is_taken_is_said_with_what_to_do_and_no_recording_is_begun(
         port = other.getsockname()[1]
         assert exit_code(["serve", "--port", str(port), "--record", str(file)]) == 2
     assert f"--port: {port} is taken on 127.0.0.1; name another, or --port 0" in capsys.readouterr().err
+    assert exit_code(["serve", "--port", "99999"]) == 2
+    assert "must be from 0 to 65535, got 99999" in capsys.readouterr().err
     assert not file.exists()
 
 

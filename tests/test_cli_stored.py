@@ -66,7 +66,8 @@ def test_the_help_lists_every_chart():
         (["--x", "max_retrys"], "--x: no setting 'max_retrys' was swept; valid: policy.retry.max_retries"),
         ([], "--x: the chart 'failure-rate' needs a swept setting there; valid: policy.retry.max_retries"),
         (["--x", RETRIES, "--y", RETRIES], "--y: the chart 'failure-rate' has none; leave it out"),
-        (["--x", RETRIES, "--out", "chart.gif"], "--out: the name must end in .pdf, .png, .svg; got 'chart.gif'"),
+        (["--x", RETRIES, "--out", "chart.gif"], "--out: the name must end in .pdf, .png or .svg; got 'chart.gif'"),
+        (["--x", RETRIES, "--out", "none/chart.png"], "--out: there is no folder 'none'; name a file in a folder"),
     ],
 )
 def test_wrong_options_are_told_in_a_line_and_end_with_2(results, options, message):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmlab.calibration.calibration import METRICS, Calibration
 from llmlab.calibration.fitting import calibrate
-from llmlab.cli.console import HEAD, WIDTH, ends_with_a_code, say, say_table
+from llmlab.cli.console import HEAD, WIDTH, ends_with_a_code, file_to_write, say, say_table
 from llmlab.cli.result import say_json, stored_result
 from llmlab.core.plain_data import plain_data
 from llmlab.core.settings import SettingsError
@@ -31,8 +31,8 @@ def run(*, source: Path, out: Path | None, held_out: Path | None, as_json: bool)
         typer.Exit: the file cannot be written (1), a recording or an option is wrong (2), or Ctrl-C (130).
     """
     with ends_with_a_code():
-        if out is not None and out.suffix.lower() not in ENDINGS:
-            raise SettingsError(f"--out: the name must end in {' or '.join(ENDINGS)}; got '{out}'")
+        if out is not None:
+            file_to_write(out, ENDINGS)
         fitted_to, others = _events(source), None if held_out is None else _events(held_out)
         found = calibrate(fitted_to)
         if out is not None:  # before the predictions, so that nothing that takes long is lost with them

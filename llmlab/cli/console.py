@@ -6,7 +6,9 @@ complaints to stderr.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import sys
 import textwrap
 from contextlib import contextmanager
@@ -100,6 +102,31 @@ def make_folder(out: Path | str) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SettingsError(f"--out: no permission to write into the folder '{folder}'; name another")
     return folder
+
+
+def file_to_write(out: Path, endings: Sequence[str]) -> Path:
+    """Return a file that is to be written, before the work that would be lost.
+
+    Raises:
+        SettingsError: its name has another ending, or there is no folder for it.
+    """
+    if out.suffix.lower() not in endings:
+        known = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        raise SettingsError(f"--out: the name must end in {known}; got '{out}'")
+    if not out.parent.is_dir():
+        raise SettingsError(f"--out: there is no folder '{out.parent}'; name a file in a folder that is there")
+    return out
+
+
+def unusable(error: OSError, host: str, port: int) -> Exception:
+    """Say what to do about an address that cannot be listened on; another error stays as it is."""
+    if error.errno == errno.EADDRINUSE:
+        return SettingsError(f"--port: {port} is taken on {host}; name another, or --port 0 for a free one")
+    if error.errno == errno.EACCES:
+        return SettingsError(f"--port: no permission to listen on {port}; take one from 1024 on, or --port 0")
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return SettingsError(f"--host: '{host}' is no address of this machine; take 127.0.0.1, or 0.0.0.0 for all")
+    return error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmlab.cli.console import HEAD, say
+from llmlab.cli.console import HEAD, say, unusable
 from llmlab.core.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def free_port(wanted: int) -> int:
     """Return the port, or for 0 one that is free.
 
     Raises:
-        SettingsError: something else listens there.
+        SettingsError: something else listens there, or nobody but root may.
     """
     with socket.socket() as listener:
         if os.name == "posix":
@@ -51,9 +51,7 @@ def free_port(wanted: int) -> int:
         try:
             listener.bind((HOST, wanted))
         except OSError as error:
-            raise SettingsError(
-                f"--port: {wanted} cannot be had ({error.strerror}); name another, or --port 0 for a free one"
-            ) from None
+            raise unusable(error, HOST, wanted) from None
         return int(listener.getsockname()[1])
 
 

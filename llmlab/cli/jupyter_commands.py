@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+from llmlab.cli.options import Port
+
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser there.")]
 
 

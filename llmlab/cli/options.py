@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_LAST_PORT = 65535
 
 
 def at_least(lowest: int) -> Callable[[int | None], int | None]:
@@ -34,3 +36,13 @@ def probability(value: float) -> float:
     if not 0 <= value <= 1:  # also refuses NaN
         raise typer.BadParameter(f"must be between 0 and 1, got {value:g}")
     return value
+
+
+def _port(value: int) -> int:
+    if not 0 <= value <= _LAST_PORT:
+        raise typer.BadParameter(f"must be from 0 to {_LAST_PORT}, got {value}")
+    return value
+
+
+Port = Annotated[int, typer.Option(callback=_port, help="0 takes a free one.")]
+"""Where a command listens."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from llmlab import plots
-from llmlab.cli.console import ends_with_a_code, say
+from llmlab.cli.console import ends_with_a_code, file_to_write, say
 from llmlab.cli.result import stored_result
 from llmlab.core.settings import SettingsError, nearest
 
@@ -39,9 +39,7 @@ def run(*, store: Path, kind: str, out: Path | None, x: str | None, y: str | Non
     with ends_with_a_code():
         if kind not in KINDS:
             raise SettingsError(f"--kind: there is no chart '{kind[:60]}'; {nearest(kind[:60], KINDS)}")
-        file = out or Path(f"{kind}.png")
-        if file.suffix.lower() not in ENDINGS:
-            raise SettingsError(f"--out: the name must end in {', '.join(ENDINGS)}; got '{file}'")
+        file = file_to_write(out or Path(f"{kind}.png"), ENDINGS)
         result = stored_result(store)
         _check_options(kind, {"x": x, "y": y, "hue": hue}, result.parameters)
         columns = {

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
-import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from llmlab.backends.faults import FAULT_SHORTHANDS
 from llmlab.backends.http_host import is_loopback
 from llmlab.backends.mock import MockBackend
 from llmlab.backends.server_model import ServerModel
-from llmlab.cli.console import HEAD, complain, ends_with_a_code, say
+from llmlab.cli.console import HEAD, complain, ends_with_a_code, say, unusable
 from llmlab.core.settings import SettingsError, nearest
 from llmlab.experiments.documents import read_document
 from llmlab.server.admin import in_short
@@ -65,7 +63,7 @@ def run(
             complain("terminated")
             raise typer.Exit(143) from None
         except OSError as error:
-            raise _unusable(error, host, port) from None
+            raise unusable(error, host, port) from None
 
 
 async def _until_stopped(server: FaultServer, ready: Callable[[], None]) -> None:
@@ -124,14 +122,3 @@ def _say_where(server: FaultServer, record: Path | None) -> None:
     say(f"Live counts: {server.url}/ in a browser")
     if record is not None:
         say(f"Recording into {record}; then: llmlab judge {record}")
-
-
-def _unusable(error: OSError, host: str, port: int) -> Exception:
-    """Say what to do about an address that cannot be listened on; another error stays as it is."""
-    if error.errno == errno.EADDRINUSE:
-        return SettingsError(f"--port: {port} is taken on {host}; name another, or --port 0 for a free one")
-    if error.errno == errno.EACCES:
-        return SettingsError(f"--port: no permission to listen on {port}; take one from 1024 on, or --port 0")
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return SettingsError(f"--host: '{host}' is no address of this machine; take 127.0.0.1, or 0.0.0.0 for all")
-    return error

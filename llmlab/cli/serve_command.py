@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from llmlab.cli.options import Port
+
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """The options for the probabilities of faults are read in `serve.py`: their names are those of the one vocabulary."""
 
@@ -27,7 +29,7 @@ def serve(  # noqa: PLR0917 - typer takes options from parameters
         str | None, typer.Option(metavar="URL", help="A real server to stand in front of, with faults.")
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 11435,
+    port: Port = 11435,
 ) -> None:
     """Serve a misbehaving model server, to try any client against.
 
