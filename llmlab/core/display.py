@@ -99,7 +99,7 @@ def _framed(parts: Iterable[str]) -> str:
 
 def _pairs(rows: Iterable[tuple[str, object]]) -> str:
     cells = "".join(
-        f'<tr><th style="{_TEXT};font-weight:normal" scope="row">{escape(name)}</th>'
+        f'<tr><th style="{_WORDS};white-space:nowrap;font-weight:normal" scope="row">{escape(name)}</th>'
         f'<td style="{_TEXT}">{escape(str(value))}</td></tr>'
         for name, value in rows
     )

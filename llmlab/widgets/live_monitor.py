@@ -139,9 +139,10 @@ class LiveMonitor:
         try:
             client = self._client()
             in_flight = 0 if client is None else client.state.calls_in_progress
-            if not self._tally.changed and self._shown == (in_flight, self._closed):
+            state = (self._tally.events, in_flight, self._closed)
+            if self._shown == state:
                 return
-            self._shown = (in_flight, self._closed)
+            self._shown = state
             self._html.value = body(self._tally.snapshot(in_flight), f"{self._name}, live", self._note())
         except Exception as error:  # noqa: BLE001 - shown to the user
             self._error.value = error_box(told(error))

@@ -22,7 +22,8 @@ STYLE = """<style>
   font-size: 13px; line-height: 1.4; max-width: 760px; }
 .llmlab-live h4 { margin: 0 0 6px; font-size: 14px; color: inherit; }
 .llmlab-live dl { display: flex; flex-wrap: wrap; gap: 6px 26px; margin: 0 0 8px; }
-.llmlab-live dt { font-size: 12px; } .llmlab-live dd { margin: 0; font-size: 20px; font-variant-numeric: tabular-nums; }
+.llmlab-live dl dt, .llmlab-live dl dd { float: none; width: auto; margin: 0; padding: 0; }
+.llmlab-live dl dt { font-size: 12px; } .llmlab-live dl dd { font-size: 20px; font-variant-numeric: tabular-nums; }
 .llmlab-live small { font-size: 12px; }
 .llmlab-live table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums; color: inherit; }
 .llmlab-live th, .llmlab-live td { padding: 2px 14px 2px 0; text-align: right; border-bottom: 1px solid var(--line); }
@@ -34,7 +35,8 @@ STYLE = """<style>
   .llmlab-live { --ink: var(--jp-ui-font-color1, #e6e6e6); --line: var(--jp-border-color1, #777777); }
 }
 </style>"""
-"""For dark pages that are no notebook there is the last rule; a notebook's own variables come first in both."""
+"""JupyterLab lets the names and values of lists float, which is undone here. The last rule is for dark pages that are
+no notebook; a notebook's own variables come first in both."""
 
 _WIDTH, _LEFT, _BARS, _CURVE, _GAP = 720, 46, 90, 70, 30
 _SKY, _VERMILLION = "#4a90c2", "#d55e00"

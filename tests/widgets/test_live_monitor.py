@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import html
+import time
 import weakref
 import xml.etree.ElementTree as ET
 
@@ -114,6 +115,18 @@ def test_a_name_from_outside_is_escaped():
         page = monitor.page
     assert "<script>" not in page
     assert html.escape(evil) in page
+
+
+def test_a_monitor_that_a_cell_ends_in_shows_the_calls_that_were_made_before(monkeypatch):
+    monkeypatch.setattr(live_monitor, "REDRAW_EVERY", 0.01)
+    with MockLLM() as llm:
+        monitor = LiveMonitor(llm)
+        llm.generate_many(["Hi"] * 7)
+        assert "7 calls ended" in monitor._repr_mimebundle_()["text/plain"]  # which counts them, before they are drawn
+        give_up_at = time.monotonic() + 20
+        while ">7</dd>" not in monitor.page:
+            assert time.monotonic() < give_up_at, monitor.page
+            time.sleep(0.01)
 
 
 def test_a_closed_monitor_is_off_the_client_and_keeps_what_it_shows():
