@@ -243,12 +243,11 @@ async def looked_up(
     limits = limits_of(timeouts)
     if body is None:
         limits["read"] = timeouts.first_byte or timeouts.between_chunks
+    url, method = parsed_url(where.url + where.path), "GET" if body is None else "POST"
     pool, response = pools.take(), None
-    http = pool.client
-    url = parsed_url(where.url + where.path)
-    method = "GET" if body is None else "POST"
-    request = http.build_request(method, url, content=body, headers=headers, extensions={"timeout": limits})
     try:
+        http = pool.client
+        request = http.build_request(method, url, content=body, headers=headers, extensions={"timeout": limits})
         response = await http.send(request, stream=True, follow_redirects=False)
         if response.status_code != 200:
             return refused(response.status_code, response.headers, await read_error_body(response))

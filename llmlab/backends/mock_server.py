@@ -21,6 +21,7 @@ from llmlab.backends.waiting import tell, wait_until
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.chance import Purpose, two_uniforms
 from llmlab.core.messages import Usage
+from llmlab.core.settings import kind_of
 from llmlab.core.streams import StreamedAttempt
 from llmlab.core.vocabulary import FailureReason, FinishReason
 
@@ -195,4 +196,7 @@ class MockServer:
             text = self._text
         else:
             text = self._text(request)
+            given: object = text  # the function is the user's
+            if not isinstance(given, str):
+                raise TypeError(f"text, a function of the request, must return a str, got {kind_of(given)}")
         return text, Usage(-(-request.characters // 4), -(-len(text) // 4))

@@ -101,6 +101,9 @@ class ReplayBackend:
             raise SettingsError(
                 f"made_up must be one of its words, got {made_up!r}; {nearest(str(made_up), get_args(MadeUp))}"
             )
+        given: object = seed  # whatever a caller without a type checker gives
+        if not isinstance(given, int):
+            raise SettingsError(f"seed must be a whole number, got {seed!r}")
         attempts = recorded_events(events, layer).attempts
         self.name = attempts[0].backend
         self.made_up = made_up

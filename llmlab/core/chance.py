@@ -27,7 +27,6 @@ class Purpose(IntEnum):
     BACKOFF = 2
     FAULT = 3
     WORKLOAD = 4
-    TEXT = 6
     THROTTLE = 7
 
 

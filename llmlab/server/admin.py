@@ -87,6 +87,8 @@ def administer(request: HTTPRequest, server: Administered) -> Reply:
         return _carried_out(request, server)
     except Refused as refused:
         return _json({"error": str(refused)}, refused.status, **refused.headers)
+    except SettingsError as error:  # the settings hold what JSON cannot, such as an exception in a script
+        return _json({"error": str(error)}, 500)
 
 
 def _carried_out(request: HTTPRequest, server: Administered) -> Reply:

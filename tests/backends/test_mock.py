@@ -104,6 +104,8 @@ def test_an_answer_says_which_model_and_counts_its_tokens():
 
 def test_a_text_may_be_a_function_of_the_request():
     assert ask(MockBackend(text=lambda request: request.prompt.upper())).text == "HELLO"
+    with pytest.raises(TypeError, match="a function of the request, must return a str, got a NoneType"):
+        ask(MockBackend(text=lambda _: None))
 
 
 def test_it_has_one_server_for_each_event_loop():

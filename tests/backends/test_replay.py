@@ -268,6 +268,8 @@ def test_a_frame_without_a_column_a_directory_and_wrong_values_are_refused(tmp_p
             ReplayBackend([log.attempts[0]._replace(ended_at_s=wrong)])
     with pytest.raises(SettingsError, match="valid: best, recorded, resample, worst"):
         ReplayBackend(log, made_up="guess")
+    with pytest.raises(SettingsError, match="seed must be a whole number, got '7'"):
+        ReplayBackend(log, seed="7")
 
 
 def test_neither_a_deadline_nor_a_crash_of_then_is_taken_for_an_answer():

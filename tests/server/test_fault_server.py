@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from llmlab import (
+    AttemptFailure,
     Client,
     ClientPolicy,
     FaultServer,
@@ -243,6 +244,14 @@ def test_counts_and_the_order_of_arrival_are_set_back(http):
         assert server.requests == []
         assert statuses(server, http, [None] * 20) == before
         assert sum(entry["requests"] for entry in server.state()["requests"]["counts"]) == 20
+
+
+def test_settings_that_no_json_can_hold_are_said_to_be_so(http):
+    failure = AttemptFailure(FailureReason.OVERLOADED, "busy", 503, cause=OSError())
+    with FaultServer(healthy(script=[failure])) as server:
+        answer = http.get(f"{server.url}/__llmlab__/weather")
+    assert answer.status_code == 500
+    assert "'script.0.cause' is of type OSError" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
