@@ -214,6 +214,9 @@ class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
             else:
                 async with asyncio.timeout(timeout):
                     await self._waiter
+        except asyncio.CancelledError:
+            self._transport.abort()  # here, for a second cancellation would cut short httpcore's own closing
+            raise
         finally:
             self._waiter = None
 

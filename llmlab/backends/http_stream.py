@@ -204,12 +204,14 @@ class HTTPStream(ABC):
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.release()
-        if self._chunks is not None:
-            # RuntimeError: another task is reading; closing the response below ends that.
-            with contextlib.suppress(RuntimeError):
-                await self._chunks.aclose()
-        if self._response is not None:
-            await self._response.aclose()
+        try:
+            if self._chunks is not None:
+                # RuntimeError: another task is reading; closing the response below ends that.
+                with contextlib.suppress(RuntimeError):
+                    await self._chunks.aclose()
+        finally:  # also where this wait is cancelled
+            if self._response is not None:
+                await self._response.aclose()
 
     def _private(self) -> Iterator[str]:
         """What must not stand in a message: the request's texts, and the answer so far."""

@@ -157,3 +157,21 @@ def test_closing_ends_who_is_reading():
         assert await asyncio.to_thread(server.wait_until_closed)
 
     talk([answer(line("a"), ending="stall")], close_under_the_reader)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_who_is_cancelled_twice_leaves_no_connection_open(turns: int):
+    """As where a deadline ends an attempt, and its caller leaves a turn of the loop later."""
+
+    async def twice(client: httpx.AsyncClient, server: ReplayServer) -> bool:
+        asking = asyncio.create_task(client.post("/api/generate", json={"model": "tiny"}))
+        assert await asyncio.to_thread(server.wait_for_requests, 1)
+        asking.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        return await asyncio.to_thread(server.wait_until_closed)
+
+    assert talk([answer(line("a"), ending="stall")], twice)
