@@ -1,12 +1,13 @@
 """The fault server's books: a record for every connection and request, and counts that can be looked at any time.
 
 The records are those that `llmlab judge` reads (`conduct/recording.py`). They go to a file where one is wanted, and the
-latest of them stay in memory.
+latest of them stay in memory. A file that takes no more (a full disk) stops no server: it is left as one broken off.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 from collections import Counter, deque
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from llmlab.server.connection import Connection
     from llmlab.server.served import Ending, Served
     from llmlab.wire.simulated_server import Exchange
+
+logger = logging.getLogger("llmlab")
 
 REMEMBERED = 100_000
 """How many records stay in memory."""
@@ -126,8 +129,14 @@ class Ledger:
 
     def _keep(self, record: Record) -> None:
         self.records.append(record)
-        if self._write is not None:
+        if self._write is None:
+            return
+        try:
             self._write(record)
+        except OSError as error:
+            logger.error("the recording '%s' is broken off (%s); the server goes on", self._write.path, error)  # noqa: TRY400
+            self._write.close()
+            self._write = None
 
     def _counted_as(self, path: str) -> str:
         if path not in self._endpoints:

@@ -1,5 +1,6 @@
 """The fault server over real sockets: every fault as a client meets it, chance by key, weather, records, windows."""
 
+import errno
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from llmlab.backends.fault_schedule import Window
 from llmlab.backends.faults import FAULTS, FaultKind, Faults
 from llmlab.backends.server_model import ServerModel
 from llmlab.conduct.recording import Outcome
-from llmlab.conduct.recording_file import read_recording
+from llmlab.conduct.recording_file import RecordingWriter, read_recording
 from llmlab.core.backend import AttemptKey, Timeouts, attempt_header
 from llmlab.core.vocabulary import FailureReason
 from llmlab.server.windows import closed_times
@@ -316,6 +317,24 @@ def test_a_recording_is_not_added_to(tmp_path):
     with pytest.raises(SettingsError, match="exists"):
         FaultServer(record=file).start()
     assert file.read_text() == "mine\n"
+
+
+def test_a_recording_that_takes_no_more_is_left_broken_off_and_stops_no_server(http, tmp_path, monkeypatch, caplog):
+    file = tmp_path / "conduct.jsonl"
+
+    def full(_writer, _record):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with FaultServer(healthy(), record=file) as server:
+        assert statuses(server, http, [None]) == [200]
+        monkeypatch.setattr(RecordingWriter, "__call__", full)
+        assert statuses(server, http, [None] * 2) == [200] * 2
+        assert server.wait_for_requests(3)
+    assert len(server.requests) == 3
+    assert len(read_recording(file).requests) == 1
+    assert read_recording(file).ended_at_s is None
+    (said,) = caplog.messages
+    assert said.startswith(f"the recording '{file}' is broken off ([Errno 28] No space left on device)")
 
 
 def test_requests_at_work_when_it_stops_are_recorded_as_open(http):
