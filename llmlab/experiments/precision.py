@@ -42,7 +42,9 @@ class Precision(Settings):
     The interval is Student's t over the replicates' values, since calls of one run are not independent; for a rate it
     is not taken as narrower than Wilson's over all calls, which is honest where every run had the same rate. Intervals
     that decide when to stop are a little too narrow when they rest on few replicates (Y. S. Chow and H. Robbins, "On
-    the asymptotic theory of fixed-width sequential confidence intervals", 1965): hence `min_replicates`.
+    the asymptotic theory of fixed-width sequential confidence intervals", 1965): hence `min_replicates`. What is
+    the very same in all of them (a p95 that is the deadline) has an interval without a width, and gets no more, unless
+    it is a rate.
     """
 
     metric: Annotated[str, AfterValidator(_known)] = "failure_rate"

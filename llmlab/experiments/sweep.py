@@ -26,9 +26,10 @@ from llmlab.experiments.points import Tree, column_of, levels
 from llmlab.experiments.precision import Precision
 from llmlab.experiments.procedure import Procedure
 from llmlab.experiments.readable import readable_settings, settings_by_path
+from llmlab.experiments.running.carry_out import carry_out, carry_out_async, stream
 from llmlab.experiments.running.plan import Plan, PlannedRun
 from llmlab.experiments.running.sink import Sink
-from llmlab.experiments.running.sweep_run import SweepRun, carry_out, carry_out_async, stream
+from llmlab.experiments.running.sweep_run import SweepRun
 from llmlab.experiments.samples import Samples
 from llmlab.experiments.schema import sweep_schema
 from llmlab.experiments.store.run_batch import checked_keep

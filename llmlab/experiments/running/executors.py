@@ -27,7 +27,7 @@ from llmlab.experiments.running.perform import (
 from llmlab.experiments.running.plan import expected_calls
 from llmlab.experiments.running.real_time import RealTime
 from llmlab.experiments.running.sink import NotStored
-from llmlab.experiments.running.worker_pool import WorkerPool, cores
+from llmlab.experiments.running.worker_pool import WorkerPool, WorkersBroken, cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -199,9 +199,7 @@ def _made_through(place: Place, work: Work, stop: StopSignal) -> Generator[Perfo
                 return
             finished, _ = wait(in_flight, _POLL_S, FIRST_COMPLETED)
             for future in finished:
-                yield from _outcomes(future, in_flight.pop(future), agenda)
-    except BrokenExecutor as error:
-        stop.set(_broken(error))
+                yield from _outcomes(future, in_flight.pop(future), agenda, stop)
     finally:
         for future in in_flight:
             future.cancel()
@@ -213,25 +211,30 @@ def _submitted(executor: Executor, batch: list[PlannedRun], work: Work) -> Futur
     jobs = [(run.number, run.key, run.experiment) for run in batch]
     try:
         return executor.submit(perform_batch, jobs, work.sink, work.metric)
-    except BrokenExecutor:
-        raise
-    except Exception as error:  # noqa: BLE001 - some cannot send a run, and say so at once
+    except Exception as error:  # noqa: BLE001 - some cannot send a run, or are broken, and say so at once
         failed: Future[list[Performed]] = Future()
         failed.set_exception(error)
         return failed
 
 
-def _outcomes(future: Future[list[Performed]], batch: list[PlannedRun], agenda: Agenda) -> list[Performed]:
+def _outcomes(
+    future: Future[list[Performed]], batch: list[PlannedRun], agenda: Agenda, stop: StopSignal
+) -> list[Performed]:
     try:
         return future.result()
-    except (BrokenExecutor, NotStored):
+    except NotStored:
         raise
+    except BrokenExecutor as error:  # others may have ended well before it broke
+        stop.set(_broken(error))
+        return []
     except (Exception, CancelledError) as error:  # noqa: BLE001 - the worker died, or could not read or send something
         reason = reason_of(error)
     return [Performed(run.number, None, reason) for run in agenda.lost(batch)]
 
 
 def _broken(error: BrokenExecutor) -> str:
+    if isinstance(error, WorkersBroken):
+        return f"{error}; with workers=1 none is needed"
     return (
         f"the executor is broken and takes no more work ({reason_of(error)}). One of the standard library's does not "
         'survive the death of a worker, and needs `if __name__ == "__main__":` around the code of a script; '

@@ -1,13 +1,12 @@
-"""A sweep from its plan to its result: in one go, awaited, or run by run as they end.
+"""A sweep from its plan to its result: what is open, what has ended, what is to come.
 
-All three consume the same iterator, `SweepRun.ended`. Look next at `executors.py`, where the outcomes come from.
+Look next at `carry_out.py`, which goes through it, and at `executors.py`, where the outcomes come from.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import aclosing, closing, contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from threading import Timer
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from llmlab.experiments.store.run_key import RunKeys
 from llmlab.experiments.sweep_result import SweepResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Executor
 
     from llmlab.experiments.precision import Measured
@@ -261,57 +260,3 @@ class SweepRun:
 def _described(failed: FailedRun) -> str:
     settings = ", ".join(f"{path}={value!r}" for path, value in failed.settings.items()) or "the only point"
     return f"{settings}, replicate {failed.replicate}: {failed.reason}\n{failed.traceback}".rstrip()
-
-
-def carry_out(run: SweepRun) -> SweepResult:
-    """Carry a sweep out on this thread; Ctrl-C ends it, and what is finished by then is its result.
-
-    Raises:
-        KeyboardInterrupt: nothing was finished by then.
-        SweepError: no run could be finished.
-    """
-    try:
-        with closing(run.ended()) as ended:
-            for _ in ended:
-                pass
-    except KeyboardInterrupt:
-        if not run.has_runs:
-            raise
-        run.stop.set(INTERRUPTED)
-    return run.result()
-
-
-async def stream(run: SweepRun) -> AsyncGenerator[Run | FailedRun]:
-    """Carry a sweep out in another thread, and yield each run here when it has ended.
-
-    To cancel what iterates, or to close the generator, ends the sweep at once.
-    """
-    loop = asyncio.get_running_loop()
-    ended = run.ended()
-    coming: asyncio.Future[Run | FailedRun | None] | None = None
-    try:
-        while True:
-            coming = loop.run_in_executor(None, next, ended, None)
-            one = await asyncio.shield(coming)
-            if one is None:
-                return
-            yield one
-    except (asyncio.CancelledError, GeneratorExit):
-        run.stop.set(INTERRUPTED)
-        raise
-    finally:
-        if coming is not None:
-            await asyncio.wait([coming])
-        await loop.run_in_executor(None, ended.close)
-
-
-async def carry_out_async(run: SweepRun) -> SweepResult:
-    """Carry a sweep out in another thread while this event loop goes on with other work.
-
-    Raises:
-        SweepError: no run could be finished.
-    """
-    async with aclosing(stream(run)) as ended:
-        async for _ in ended:
-            pass
-    return run.result()

@@ -11,7 +11,7 @@ import pytest
 
 from llmlab import ClosedLoop, Experiment, MockBackend, OpenLoop, RateSteps, ServerModel, SettingsError, Sweep
 from llmlab.experiments.procedure import Procedure
-from llmlab.experiments.running import executors
+from llmlab.experiments.running import executors, worker_pool
 from llmlab.experiments.running.agenda import Agenda
 from llmlab.experiments.running.plan import PlannedRun, expected_calls
 from llmlab.experiments.running.sweep_run import SweepError
@@ -134,9 +134,16 @@ class Broken(Executor):
 def test_an_executor_that_breaks_ends_the_sweep_with_what_it_has_and_says_what_to_do():
     result = SWEEP.run(executor=Broken(), workers=1, progress=False)
     assert result.interrupted
-    assert len(result.runs) == 0
+    assert len(result.runs) > 0
     assert "the executor is broken" in result.stopped
     assert '`if __name__ == "__main__":`' in result.stopped
+
+
+def test_where_no_worker_process_can_be_started_it_says_that_none_is_needed(monkeypatch):
+    monkeypatch.setattr(worker_pool, "_MODULE", "llmlab.nowhere")
+    result = SWEEP.run(workers=2, progress=False)
+    assert result.stopped.startswith("no worker process can be started")
+    assert result.stopped.endswith("with workers=1 none is needed")
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
