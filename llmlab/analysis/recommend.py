@@ -69,10 +69,7 @@ def recommend(
         SettingsError: `minimise` or a setting is not one there is, nothing swept is a setting, or there are no calls.
     """
     least, slo = minimised(minimise), checked_slo(slo)
-    if not hasattr(result, "parameters"):
-        raise SettingsError(f"result must be what a sweep brought, a SweepResult, got a {type(result).__name__}")
-    if not 0 < confidence < 1:
-        raise SettingsError(f"confidence must lie strictly between 0 and 1 (0.95 is usual), got {confidence}")
+    _check(result, confidence)
     chosen, conditions = _settings_and_conditions(list(result.parameters), settings)
     calls, targets = result.calls, slo.targets()
     if calls.empty:
@@ -105,9 +102,16 @@ def recommend(
     )
 
 
+def _check(result: object, confidence: float) -> None:
+    if not hasattr(result, "parameters"):
+        raise SettingsError(f"result must be what a sweep brought, a SweepResult, got a {type(result).__name__}")
+    if not 0 < confidence < 1:
+        raise SettingsError(f"confidence must lie strictly between 0 and 1 (0.95 is usual), got {confidence}")
+
+
 def policy_settings(parameters: Sequence[str]) -> list[str]:
     """Return the swept parameters that are the policy's; the others are conditions, which one does not choose."""
-    return [name for name in parameters if name.startswith("policy.")]
+    return [name for name in parameters if name == "policy" or name.startswith("policy.")]
 
 
 def _settings_and_conditions(

@@ -13,6 +13,7 @@ from llmlab.analysis.wording import settings_text, target_text
 from llmlab.backends.setting_paths import with_setting
 from llmlab.core.display import grid
 from llmlab.core.policy import ClientPolicy
+from llmlab.core.settings import SettingsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,12 +69,15 @@ class Recommendation:
         Settings that are not of the policy are left out.
 
         Raises:
-            SettingsError: a setting does not fit into this policy.
+            SettingsError: a setting does not fit into this policy, or of a policy that was swept as a whole only the
+                text was stored.
         """
         policy = ClientPolicy() if base is None else base
         for path, value in self.settings.items():
             part, _, name = path.partition(".")
-            if part == "policy":
+            if path == "policy":
+                policy = _whole(value)
+            elif part == "policy":
                 policy = with_setting(policy, name, value)
         return policy
 
@@ -147,6 +151,12 @@ class Recommendation:
         row = self.points.iloc[self.place]
         value, low, high = (float(row[f"{criterion.column}{end}"]) for end in ("", "_low", "_high"))
         return Estimate(value, low, high, int(row["calls"]), math.nan)
+
+
+def _whole(value: Any) -> ClientPolicy:
+    if not isinstance(value, ClientPolicy):
+        raise SettingsError(f"of whole policies a store has the texts only; take {value} from what was swept")
+    return value
 
 
 def _least_of(criterion: Criterion) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from llmlab.analysis import timeline
+from llmlab.core.settings import SettingsError
 from llmlab.plots.amplification import retry_amplification
 from llmlab.plots.breakdown import outcomes
 from llmlab.plots.grid import heatmap
@@ -99,8 +100,17 @@ def _by_breadth(calls: pd.DataFrame, parameters: list[str]) -> list[str]:
 
 
 def _of_one_setting(result: Result, calls: pd.DataFrame) -> list[Panel]:
+    of_calls = [
+        Panel("How long do calls take, and how many fail?", lambda ax: latency_ecdf(calls, ax=ax)),
+        Panel("Where do latencies pile up?", lambda ax: latency_histogram(calls, ax=ax)),
+        Panel("How often do calls fail, and why?", lambda ax: failure_reasons(calls, ax=ax)),
+        Panel("Where does the time go?", lambda ax: time_spent(calls, ax=ax)),
+    ]
     run = _first_run(calls, calls)
-    tries, server = _first_run(result.attempts, calls), _first_run(result.server, calls)
+    try:
+        tries, server = _first_run(result.attempts, calls), _first_run(result.server, calls)
+    except SettingsError:  # a store that keeps calls only
+        return of_calls
 
     def history(ax: Axes) -> Axes:
         bins = timeline.over_time(run, tries, server, step=_step(run))
@@ -108,10 +118,7 @@ def _of_one_setting(result: Result, calls: pd.DataFrame) -> list[Panel]:
 
     return [
         Panel("What happened over time?", history, 6.0),
-        Panel("How long do calls take, and how many fail?", lambda ax: latency_ecdf(calls, ax=ax)),
-        Panel("Where do latencies pile up?", lambda ax: latency_histogram(calls, ax=ax)),
-        Panel("How often do calls fail, and why?", lambda ax: failure_reasons(calls, ax=ax)),
-        Panel("Where does the time go?", lambda ax: time_spent(calls, ax=ax)),
+        *of_calls,
         Panel("What do single calls meet?", lambda ax: attempts_timeline(tries, run, first=25, ax=ax), 6.6),
     ]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmlab import Backoff, ClientPolicy, ClosedLoop, Experiment, MockBackend, SettingsError, Sweep
+from llmlab import Backoff, ClientPolicy, ClosedLoop, Experiment, MockBackend, SettingsError, Sweep, SweepResult
 from llmlab.analysis import SLO, pareto_front, recommend
 from llmlab.analysis.slo import CRITERIA
 from tests.analysis.swept import calls_of, swept
@@ -238,6 +238,17 @@ def test_it_works_on_a_sweep_and_gives_the_policy_to_use():
     assert "Use policy.retry.backoff=Backoff(base=0.1), policy.max_concurrency=" in str(found)
     assert found.policy(base.policy).attempt_timeout == 4.0
     assert recommend(base.run(), SLO(success_rate=0.5)).settings == {}
+
+
+def test_policies_that_were_swept_as_a_whole_are_settings_too(tmp_path):
+    policies = [ClientPolicy(), ClientPolicy(max_concurrency=2)]
+    sweep = Sweep(Experiment(workload=ClosedLoop(calls=100, users=20)), {"policy": policies})
+    found = recommend(sweep.run(progress=False), SLO(success_rate=0.5))
+    assert found.settings == {"policy": policies[0]}
+    assert found.policy() == policies[0]
+    sweep.run(store=tmp_path, progress=False)
+    with pytest.raises(SettingsError, match=r"a store has the texts only; take ClientPolicy\(\) from what"):
+        recommend(SweepResult.load(tmp_path), SLO(success_rate=0.5)).policy()
 
 
 def test_the_paragraph_is_short_and_says_everything():

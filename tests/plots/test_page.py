@@ -57,6 +57,16 @@ def test_a_single_run_is_shown_over_time_and_call_by_call(single):
     assert titles(figure)[-1] == "Attempts over time, one call a row"
 
 
+def test_of_a_single_run_of_which_calls_alone_were_kept_these_are_shown(tmp_path):
+    kept = Sweep(Experiment(workload=OpenLoop(calls=20, rate=2.0))).run(store=tmp_path, keep="calls", progress=False)
+    assert titles(report(kept)) == [
+        "Distribution of latency",
+        "Histogram of latency",
+        "Failed calls by reason",
+        "Where the time goes",
+    ]
+
+
 def test_of_several_replicates_of_one_setting_time_shows_the_first():
     base = Experiment(workload=OpenLoop(calls=30, rate=2.0))
     result = Sweep(base, replicates=2).run(progress=False)
