@@ -32,6 +32,9 @@ _SHORT_PAUSES = 0.25
 """The share of attempts, after the shortest pauses, that no model can have been loaded for."""
 _FEWEST = 8
 _OVERTAKING = 0.2
+_FITTING = 0.67
+"""The share of attempts that must have had their first token after their turn came. Not all of them: a busy client may
+see the end of one answer after the first token of the next."""
 _ALL_CANDIDATES = 40
 
 
@@ -162,7 +165,7 @@ def _best_for(visits: Visits, slots: int, usable: Bools, loads: Mapping[int, flo
     used = usable & ~unserved & (visits.left > starts)
     if not np.isnan(visits.first[used]).all():
         used &= visits.first > starts
-    if used.sum() < 0.9 * usable.sum() or used.sum() < _FEWEST:
+    if used.sum() < _FITTING * usable.sum() or used.sum() < _FEWEST:
         return None
     plain = Service("time", slots, 0.0, np.inf, starts, Busy.of(starts, visits.left), used)
     found = [with_slowdown(visits, plain._replace(law=law)) for law in _laws(visits, used)]

@@ -116,6 +116,17 @@ def test_without_times_to_the_first_token_slots_and_service_are_told_all_the_sam
     assert "first_token_share" in set(found.unknown["parameter"])
 
 
+def test_a_client_that_sees_the_ends_of_answers_late_finds_the_slots_all_the_same():
+    pace = {"prefill_rate": 20_000, "decode_rate": 500, "batch_slowdown": 0.4}
+    server = ServerModel(slots=2, output_tokens=Lognormal(median=15, sigma=0.5), **pace)
+    attempts, _ = measured(MockBackend(server=server), (1, 8), 90, seed=1)
+    late = np.random.default_rng(1).uniform(0.0, 0.01, len(attempts))  # the next answer's first token may take 2 ms
+    seen = attempts.assign(ended_at_s=attempts["ended_at_s"] + late, latency_s=attempts["latency_s"] + late)
+    found = calibrate(seen).backend.server
+    assert found.slots == 2
+    assert found.batch_slowdown == pytest.approx(0.4, abs=0.1)
+
+
 def test_a_model_that_is_unloaded_when_idle_is_found_out():
     server = ServerModel(slots=2, decode_rate=40, load_time=2.0, keep_alive=5.0)
     frames = []
