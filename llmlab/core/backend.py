@@ -26,7 +26,7 @@ from pydantic import Field
 from llmlab.core.display import laid_out
 from llmlab.core.hidden import hidden
 from llmlab.core.messages import Usage
-from llmlab.core.settings import Settings
+from llmlab.core.settings import Settings, nearest
 from llmlab.core.vocabulary import RETRYABLE, FailureReason, FinishReason
 
 if TYPE_CHECKING:
@@ -123,6 +123,21 @@ class AttemptFailure(NamedTuple):
 
 Outcome = Answer | AttemptFailure
 """What one attempt ends with."""
+
+
+def in_our_words(failure: AttemptFailure, backend: str) -> AttemptFailure:
+    """Return a failure whose reason is one of the vocabulary: a backend of one's own may give it as a plain text.
+
+    Raises:
+        TypeError: it is no reason; a misspelt one would not be retried, without a word.
+    """
+    given: object = failure.reason
+    if isinstance(given, FailureReason):
+        return failure
+    valid = [str(reason) for reason in FailureReason]
+    if given not in valid:
+        raise TypeError(f"backend '{backend}' gave the reason {given!r}, which is none; {nearest(str(given), valid)}")
+    return failure._replace(reason=FailureReason(str(given)))
 
 
 class Backend(Protocol):

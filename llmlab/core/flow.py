@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from llmlab.core import chance
 from llmlab.core.admission import Gate, out_of_time
-from llmlab.core.backend import Answer, AttemptFailure, AttemptKey
+from llmlab.core.backend import Answer, AttemptFailure, AttemptKey, in_our_words
 from llmlab.core.checks import refusal, unusable
 from llmlab.core.events import NAN
 from llmlab.core.guarded import GuardedAttempts
@@ -242,7 +242,7 @@ class Flow:
             if failure is None:
                 ledger.answer, ledger.parsed = outcome, parsed
         elif type(outcome) is AttemptFailure:
-            failure = outcome
+            failure = in_our_words(outcome, self._backend_name)
         else:
             got = type(outcome).__name__
             raise TypeError(f"backend '{self._backend_name}' must return an Answer or an AttemptFailure, got {got}")

@@ -21,12 +21,12 @@ from llmlab.backends.fault_kinds import FAULTS, FaultKind
 from llmlab.backends.faults import Faults
 from llmlab.backends.setting_paths import with_setting
 from llmlab.core.display import card, laid_out
+from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.workload import ClosedLoop
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmlab.experiments.experiment import Experiment
     from llmlab.experiments.sweep_result import SweepResult
 
 _CONFIDENCE = 0.95
@@ -90,7 +90,13 @@ def reading(experiment: Experiment, result: SweepResult | None = None, *, one_mo
         experiment: what was or is to be run.
         result: what it brought; run here if `None`.
         one_more: whether to run it once more with one more retry; `None` does so where the backend is simulated.
+
+    Raises:
+        TypeError: what was run is no experiment.
     """
+    given: object = experiment
+    if not isinstance(given, Experiment):
+        raise TypeError(f"reading takes an Experiment, and its result after it, got a {type(given).__name__}")
     calls = (experiment.run() if result is None else result).calls
     labels = clusters(calls)
     success = rate_estimate(calls["answered"].to_numpy(), labels, _CONFIDENCE)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab import MockBackend, MockLLM
-from llmlab.core.backend import AttemptKey, attempt_header, no_backend, parse_attempt_header
+from llmlab import AttemptFailure, Client, FailureReason, MockBackend, MockLLM
+from llmlab.core.backend import AttemptKey, attempt_header, in_our_words, no_backend, parse_attempt_header
 
 
 @given(call=st.integers(0, 2**63 - 1), attempt=st.integers(1, 10**9 - 1))
@@ -26,3 +26,20 @@ def test_a_client_in_a_backends_place_is_told_what_to_give():
     assert no_backend(MockBackend()) is None
     assert no_backend(3) == "needs a method `async def attempt(...)`; a int has none"
     assert "a MockLLM has none; it is a client: give its `backend`" in str(no_backend(MockLLM()))
+
+
+def test_a_reason_in_plain_text_is_the_vocabularys_word():
+    plain = AttemptFailure("overloaded", "busy", retry_after=2.0)  # type: ignore[arg-type]
+    assert in_our_words(plain, "mine").reason is FailureReason.OVERLOADED
+    assert in_our_words(plain, "mine").retry_after == 2.0
+    known = AttemptFailure(FailureReason.REFUSED, "no")
+    assert in_our_words(known, "mine") is known
+
+
+def test_a_misspelt_reason_is_a_bug_of_the_backend():
+    class Mine:
+        async def attempt(self, request, *, timeouts, key):
+            return AttemptFailure("overload", "busy")
+
+    with pytest.raises(TypeError, match=r"backend 'Mine' gave the reason 'overload', .*did you mean 'overloaded'"):
+        Client(Mine()).generate("Hello")

@@ -77,3 +77,8 @@ def test_open_loads_and_schedules_are_named():
     backend = MockBackend(faults={"schedule": [Window(kind="overload", start=1, end=2)]})
     said = reading(Experiment(backend=backend, workload=OpenLoop(rate=2.5, calls=50)), one_more=False)
     assert str(said).startswith("With faults that come and go and 2.5 calls a second, 2 retries answer")
+
+
+def test_a_result_in_the_experiments_place_is_refused():
+    with pytest.raises(TypeError, match="reading takes an Experiment, and its result after it, got a SweepResult"):
+        reading(Experiment(workload=ClosedLoop(calls=1)).run())
