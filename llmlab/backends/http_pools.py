@@ -9,12 +9,16 @@ import asyncio
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from llmlab.backends.http_host import is_loopback
 from llmlab.backends.http_loopback import LoopbackTransport
 from llmlab.core.timers import Deadlines
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 _POOL_WIDTH = 4
 # Seconds. httpx's 5 are shorter than many a backoff; a connection that the server closed meanwhile is noticed.
@@ -79,15 +83,9 @@ class Pools:
 
     def close_later(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the connections of a session that was dropped without being closed, from whatever thread notices it."""
-
-        def close() -> None:
-            task = loop.create_task(self.aclose(), name="llmlab: close the connections of a dropped session")
-            _CLOSING.add(task)
-            task.add_done_callback(_CLOSING.discard)
-
         with suppress(RuntimeError):  # the loop is closed, and its sockets with it
             if self._pools:
-                loop.call_soon_threadsafe(close)
+                loop.call_soon_threadsafe(lambda: _begun(loop, self.aclose()))
 
     def _open(self) -> httpx.AsyncClient:
         loopback = is_loopback(self._url.host)
@@ -105,4 +103,26 @@ class Pools:
         )
 
 
+async def closed(closing: Coroutine[Any, Any, None]) -> None:
+    """Close a connection, to the end whoever cancels this wait meanwhile.
+
+    httpcore's own closing must not be cut short: its shield is none against asyncio's cancellations, and a connection
+    that is closed half-way stays open and is never used again.
+    """
+    task = _begun(asyncio.get_running_loop(), closing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_CLOSED_WITHIN)
+        raise
+
+
+def _begun(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = loop.create_task(closing, name="llmlab: close connections")
+    _CLOSING.add(task)
+    task.add_done_callback(_CLOSING.discard)
+    return task
+
+
 _CLOSING: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+_CLOSED_WITHIN = 1.0  # seconds; a transport that is passed in may take as long as it likes

@@ -16,6 +16,7 @@ import httpx
 
 from llmlab.backends import http_failures as failures
 from llmlab.backends.http_answers import ProtocolBreach, ReportedError
+from llmlab.backends.http_pools import closed
 from llmlab.backends.http_transport import limits_of, parsed_url, read_body, read_error_body
 from llmlab.core.backend import AttemptFailure
 from llmlab.core.timers import cut_short, this_task
@@ -204,14 +205,15 @@ class HTTPStream(ABC):
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.release()
-        try:
-            if self._chunks is not None:
-                # RuntimeError: another task is reading; closing the response below ends that.
-                with contextlib.suppress(RuntimeError):
-                    await self._chunks.aclose()
-        finally:  # also where this wait is cancelled
-            if self._response is not None:
-                await self._response.aclose()
+        if self._response is not None:
+            await closed(self._close(self._response))
+
+    async def _close(self, response: httpx.Response) -> None:
+        if self._chunks is not None:
+            # RuntimeError: another task is reading; closing the response ends that.
+            with contextlib.suppress(RuntimeError):
+                await self._chunks.aclose()
+        await response.aclose()
 
     def _private(self) -> Iterator[str]:
         """What must not stand in a message: the request's texts, and the answer so far."""
@@ -259,4 +261,4 @@ async def looked_up(
     finally:
         pool.release()
         if response is not None:
-            await response.aclose()
+            await closed(response.aclose())

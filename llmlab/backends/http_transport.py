@@ -9,7 +9,7 @@ import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpx
 
@@ -70,7 +70,8 @@ def content_type(response: httpx.Response) -> str:
 async def read_body(response: httpx.Response, longest: int) -> bytes | None:
     """Return the whole body, or `None` where it is longer than `longest` bytes; the rest is then not read."""
     body = bytearray()
-    async for data in response.aiter_raw():
+    # Not `aiter_raw`, which closes the connection at its end; `http_pools.closed` has why that is not left to it.
+    async for data in cast("httpx.AsyncByteStream", response.stream):
         body += data
         if len(body) > longest:
             return None

@@ -371,6 +371,36 @@ def test_a_cancelled_attempt_closes_its_connection_at_once():
             assert with_session(server, cancel)
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_an_attempt_that_is_cancelled_as_its_answer_ends_gives_its_connection_back(turns, monkeypatch):
+    ends = OllamaStream._end
+
+    async def ends_and_is_cancelled(stream: OllamaStream) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def cancel_in(turns_left: int) -> None:
+            if turns_left:
+                loop.call_soon(cancel_in, turns_left - 1)
+            elif task is not None:
+                task.cancel()
+
+        cancel_in(turns + 1)
+        await ends(stream)
+
+    async def cancel_and_ask_again(session: OllamaSession) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(OllamaStream, "_end", ends_and_is_cancelled)
+            (outcome,) = await asyncio.gather(
+                session.attempt(HELLO, timeouts=Timeouts(), key=KEY), return_exceptions=True
+            )
+            assert isinstance(outcome, asyncio.CancelledError | Answer)
+        assert isinstance(await session.attempt(HELLO, timeouts=Timeouts(), key=KEY), Answer)
+        return server.connections
+
+    with ReplayServer([answer(LAST)]) as server:
+        assert with_session(server, cancel_and_ask_again) == 1
+
+
 def test_a_stream_hands_over_each_piece_when_it_comes():
     async def pieces(session: OllamaSession) -> Any:
         stream: AttemptStream = session.stream(HELLO, timeouts=Timeouts(), key=KEY)
