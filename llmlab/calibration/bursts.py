@@ -63,7 +63,10 @@ def fit_bursts(times: Floats, failed: Bools, opens: Bools) -> Bursts | None:
     """
     if runs_test(failed) > _SIGNIFICANT:
         return None
-    times, failed, opens = times[:_MOST_LOOKS], failed[:_MOST_LOOKS], opens[:_MOST_LOOKS]
+    some = _around_failures(failed)
+    times, failed, opens = times[some], failed[some], opens[some]
+    if min(failed.sum(), (~failed).sum()) < _FEWEST:
+        return None
     gaps = np.diff(times, prepend=times[0])
     gaps[opens] = np.inf
     span = float(gaps[np.isfinite(gaps)].sum())
@@ -86,6 +89,13 @@ def fit_bursts(times: Floats, failed: Bools, opens: Bools) -> Bursts | None:
     probability, otherwise = _expit(best.x[2]), _expit(best.x[3])
     bad_times = span / (good_s + bad_s)
     return Bursts(rounded(good_s), rounded(bad_s), rounded(probability), rounded(otherwise), bad_times)
+
+
+def _around_failures(failed: Bools) -> slice:
+    """Return so many looks as can be gone through, with the middle one of the failures amid them."""
+    bad = np.flatnonzero(failed)
+    begin = min(max(int(bad[len(bad) // 2]) - _MOST_LOOKS // 2, 0), max(len(failed) - _MOST_LOOKS, 0))
+    return slice(begin, begin + _MOST_LOOKS)
 
 
 def _clusters(failed: Bools) -> int:

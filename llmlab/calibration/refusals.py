@@ -68,7 +68,7 @@ def _present_before(visits: Visits, at_server: Bools) -> NDArray[np.int64]:
     """Return how many were at the server when each came."""
     come_before = np.concatenate([[0], np.cumsum(at_server)[:-1]])
     left_before = np.searchsorted(np.sort(visits.left[at_server]), visits.came, side="right")
-    return np.asarray(come_before - left_before)
+    return np.maximum(come_before - left_before, 0)  # who takes no time has left when it comes
 
 
 def _full_queue(visits: Visits, at_server: Bools, refused: Bools, slots: int | None) -> Refusals:

@@ -114,7 +114,7 @@ def _usable(visits: Visits, *, cautious: bool) -> Bools:
         cautious: whether to leave out those that a model may have been loaded for, if enough others are left.
     """
     usable = visits.served & (visits.left > visits.came)
-    if (~np.isnan(visits.first[usable])).mean() > 0.5:
+    if (~np.isnan(visits.first[usable])).sum() > 0.5 * usable.sum():
         usable &= (visits.left - visits.first > _SHORTEST) & (visits.first - visits.came > _SHORTEST)
     if not cautious:
         return usable

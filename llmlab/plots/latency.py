@@ -132,7 +132,7 @@ def latency_ecdf(calls: pd.DataFrame, *, hue: str | None = None, ax: Axes | None
             if len(failed[group]):
                 failed_style = style if hue is not None else style._replace(color=VERMILLION)
                 _draw_ecdf(axes, failed[group], total, failed_style, solid=False, **look)
-        axes.set_xlim(left, right * 1.02)
+        axes.set_xlim(left, right * 1.02 or 1.0)
         axes.set_ylim(0, 1.02)
         _ecdf_legend(axes, groups, hue, styles, chosen)
         titled(axes, title, counted(len(calls), "call"), _BANDS if look["band"] else _NO_BANDS, note)

@@ -38,6 +38,14 @@ def test_the_lengths_of_good_and_bad_times_are_found():
     assert found.otherwise < 0.01
 
 
+def test_bad_times_late_in_a_long_recording_are_found_too():
+    times = np.arange(9000.0)
+    failed = np.isin(times // 100, [80, 83, 86, 88])
+    found = fit_bursts(times, failed, times == 0)
+    assert found.bad_times == pytest.approx(4, rel=0.3)
+    assert found.mean_bad == pytest.approx(100, rel=0.3)
+
+
 def test_one_outage_is_not_taken_for_a_habit():
     times = np.arange(2000.0)
     assert fit_bursts(times, (times > 900) & (times < 1000), times == 0) is None

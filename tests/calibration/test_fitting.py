@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 
 from llmlab import (
+    Burst,
     ClientPolicy,
     ClosedLoop,
     Constant,
     EventLog,
     Experiment,
+    Faults,
     Lognormal,
     MockBackend,
+    OpenLoop,
     ServerModel,
     SettingsError,
     calibrate,
@@ -143,6 +146,14 @@ def test_where_nothing_was_answered_it_says_so():
     Experiment(backend=MockBackend(overload_probability=1.0), workload=ClosedLoop(calls=5)).record(observers=[log])
     with pytest.raises(SettingsError, match="no attempt was answered"):
         calibrate(log)
+
+
+def test_refusals_of_a_server_that_takes_no_time_are_faults():
+    faults = Faults(schedule=Burst(kind="overload", mean_good=20, mean_bad=5, probability=0.9))
+    backend = MockBackend(latency=0.0, faults=faults, server=ServerModel(slots=5))
+    found = calibrate(Experiment(backend=backend, workload=OpenLoop(rate=0.5, calls=60)).run())
+    assert "server.queue" not in set(found.report["parameter"])
+    assert found.backend.faults != Faults()
 
 
 def test_three_answers_give_a_server_and_a_warning():

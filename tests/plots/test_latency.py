@@ -96,6 +96,11 @@ def test_calls_that_took_no_time_are_not_lost_on_a_logarithmic_axis(calls):
     assert ax.lines[0].get_ydata()[-1] == spread["answered"].mean()
 
 
+def test_calls_that_all_took_no_time_have_an_axis(calls):
+    ax = drawn(latency_ecdf(calls.assign(latency_s=0.0)))
+    assert ax.get_xlim() == (0, 1)
+
+
 def test_one_call_and_no_call_make_a_chart(calls):
     assert len(drawn(latency_ecdf(calls.head(1))).lines) == 1
     ax = drawn(latency_ecdf(calls.head(0), hue=RETRIES))
