@@ -490,6 +490,14 @@ def test_the_repr_says_how_far_it_is_and_shows_no_text():
 # ---- with others
 
 
+def test_a_streamed_attempt_that_has_ended_has_nothing_more():
+    async def main():
+        attempt = StreamedAttempt(Told().steps([TEXT, Answer(TEXT)]))
+        return [[piece async for piece in attempt] for _ in range(2)], attempt.outcome
+
+    assert run(main()) == ([[TEXT], []], Answer(TEXT))
+
+
 def test_a_stream_of_ones_own_that_ends_without_an_outcome_says_what_is_missing():
     async def main():
         with pytest.raises(TypeError, match="must yield an Answer or an AttemptFailure last"):
