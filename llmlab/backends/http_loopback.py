@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import select
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import httpcore
@@ -51,13 +52,26 @@ class LoopbackTransport(httpx.AsyncBaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
-        with _as_httpx():
-            got = await self._pool.handle_async_request(asked)
+        opened: list[_Stream] = []
+        before = _OPENED.set(opened)
+        try:
+            with _as_httpx():
+                got = await self._pool.handle_async_request(asked)
+        except asyncio.CancelledError:
+            for stream in opened:  # which httpcore forgets, cancelled just after it had opened it
+                stream.abort()
+            raise
+        finally:
+            _OPENED.reset(before)
         return httpx.Response(got.status, headers=got.headers, stream=_Body(got.stream), extensions=got.extensions)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
+
+
+_OPENED: ContextVar[list[_Stream]] = ContextVar("opened")
+"""The connections that were opened for the request under way."""
 
 
 class _Body(httpx.AsyncByteStream):
@@ -103,6 +117,7 @@ class _Network(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(str(error)) from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
+        _OPENED.get().append(stream)
         return stream
 
     async def sleep(self, seconds: float) -> None:
@@ -163,8 +178,12 @@ class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
 
     async def aclose(self) -> None:
         """Close at once, whatever is unsent; who waits gets an error."""
-        self._transport.abort()
+        self.abort()
         await asyncio.sleep(0)  # the loop closes the socket in this turn
+
+    def abort(self) -> None:
+        """Let the loop close it in its next turn."""
+        self._transport.abort()
 
     def get_extra_info(self, info: str) -> Any:
         """Tell whether an idle connection is over, which a server may have closed this instant."""
@@ -215,7 +234,7 @@ class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
                 async with asyncio.timeout(timeout):
                     await self._waiter
         except asyncio.CancelledError:
-            self._transport.abort()  # here, for a second cancellation would cut short httpcore's own closing
+            self.abort()  # here, for a second cancellation would cut short httpcore's own closing
             raise
         finally:
             self._waiter = None

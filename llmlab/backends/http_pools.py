@@ -18,7 +18,7 @@ from llmlab.backends.http_loopback import LoopbackTransport
 from llmlab.core.timers import Deadlines
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
 _POOL_WIDTH = 4
 # Seconds. httpx's 5 are shorter than many a backoff; a connection that the server closed meanwhile is noticed.
@@ -78,8 +78,8 @@ class Pools:
         for deadlines in self._deadlines.values():
             deadlines.close()
         pools, self._pools = self._pools, []
-        for pool in pools:
-            await pool.client.aclose()
+        if pools:
+            await closed(_all_closed(pools))
 
     def close_later(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the connections of a session that was dropped without being closed, from whatever thread notices it."""
@@ -101,6 +101,11 @@ class Pools:
             verify=self._tls,
             follow_redirects=False,
         )
+
+
+async def _all_closed(pools: Iterable[Pool]) -> None:
+    for pool in pools:
+        await pool.client.aclose()
 
 
 async def closed(closing: Coroutine[Any, Any, None]) -> None:

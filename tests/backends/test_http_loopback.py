@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llmlab.backends import http_loopback
 from llmlab.backends.http_loopback import LoopbackTransport
 from llmlab.backends.http_pools import Pools
 from llmlab.core.backend import Answer, AttemptFailure, Timeouts
@@ -175,3 +176,33 @@ def test_who_is_cancelled_twice_leaves_no_connection_open(turns: int):
         return await asyncio.to_thread(server.wait_until_closed)
 
     assert talk([answer(line("a"), ending="stall")], twice)
+
+
+def test_who_is_cancelled_just_after_a_connection_was_opened_leaves_none(monkeypatch: pytest.MonkeyPatch):
+    connect = http_loopback._Network.connect_tcp
+
+    async def cancelled(client: httpx.AsyncClient, server: ReplayServer) -> list[int]:
+        loop, left = asyncio.get_running_loop(), []
+        for turns in range(12):
+
+            async def connected(*given: Any, turns: int = turns, **named: Any) -> Any:
+                task = asyncio.current_task()
+                assert task is not None
+
+                def cancel_in(turns_left: int) -> None:
+                    if turns_left:
+                        loop.call_soon(cancel_in, turns_left - 1)
+                    else:
+                        task.cancel()
+
+                cancel_in(turns + 1)
+                return await connect(*given, **named)
+
+            monkeypatch.setattr(http_loopback._Network, "connect_tcp", connected)
+            asking = asyncio.create_task(client.post("/api/generate", json={"model": "tiny"}))
+            await asyncio.gather(asking, return_exceptions=True)
+            if not await asyncio.to_thread(server.wait_until_closed):
+                left.append(turns)
+        return left
+
+    assert talk([answer(line("a"), ending="stall")], cancelled) == []
