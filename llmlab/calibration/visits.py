@@ -67,14 +67,17 @@ def recorded(events: Events) -> Recording:
         SettingsError: there are no attempts, they are of several backends or layers, or the input is of another kind.
         OSError: a file or store cannot be read.
     """
+    source = ""
     if isinstance(events, str | os.PathLike):
+        source = f"{os.fspath(events)}: "
         events = _read(Path(events))
     attempts, calls, settings = _frames(events)
     missing = [column.name for column in ATTEMPT_COLUMNS if column.name not in attempts.columns]
     if missing:
         raise SettingsError(f"these are no attempts: the columns {', '.join(missing)} are missing")
     if attempts.empty:
-        raise SettingsError("there are no attempts to calibrate by; make some calls with an observer, or run longer")
+        advice = "give what a JsonLinesObserver wrote of some calls" if source else "make some calls, or run longer"
+        raise SettingsError(f"{source}there are no attempts to calibrate by; {advice}")
     for column, advice in (("backend", "calibrate one at a time"), ("layer", "take the one that met the server")):
         found = [str(value) for value in attempts[column].unique()]
         if len(found) > 1:
