@@ -73,7 +73,9 @@ class EventsInMemory:
         """Return the rows, without copying them where all are kept, as most often."""
         del places
         whole = self._table(table)
-        mask = ds.dataset(whole).to_table(columns={"kept": kept})["kept"]
+        # Arrow's own threads let go of what they scanned after the answer is there. A buffer of numpy's needs Python
+        # for that, and would abort a program that is ending: https://github.com/apache/arrow/issues/36389
+        mask = ds.dataset(whole).to_table(columns={"kept": kept}, use_threads=False)["kept"]
         return whole.select(columns) if pc.all(mask, min_count=0).as_py() else whole.select(columns).filter(mask)
 
     def unreadable(self, error: Exception) -> Exception:
@@ -99,7 +101,9 @@ class EventsInStore:
 
     def rows(self, table: str, places: Iterable[int], columns: list[str], kept: pc.Expression) -> pa.Table:
         """Read the rows; only what is asked for is read."""
-        return self.dataset(table, places, dictionaries=True).to_table(columns=columns, filter=kept)
+        in_memory = table in KEPT["summary"]  # see `EventsInMemory.rows`
+        dataset = self.dataset(table, places, dictionaries=True)
+        return dataset.to_table(columns=columns, filter=kept, use_threads=not in_memory)
 
     @cached_property
     def _summaries(self) -> dict[str, pa.Table]:
@@ -181,7 +185,7 @@ def read_rows(
             raise SettingsError(f"{table} have no column '{name}'; {nearest(name, [*declared.names, *labels.columns])}")
     places = labels.chosen({name: value for name, value in where.items() if name not in declared.names})
     numbers = events.numbers[places]
-    kept = pc.field(RUN).isin(numbers)
+    kept = pc.field(RUN).isin(numbers.tolist())  # Arrow's own memory: see `EventsInMemory.rows`
     for field in declared:
         if field.name in where:
             kept &= _among(field, _listed(where[field.name]))
