@@ -234,6 +234,8 @@ class AsyncOpenAILLM(AsyncClient):
 
 
 _CLIENT_SETTINGS = frozenset(ClientSettings.__annotations__)
+_PARTS = frozenset(ClientPolicy.model_fields) - POLICY_SETTINGS
+"""What a policy has and no client takes as a keyword of its own."""
 
 
 def _mock(settings: dict[str, Any], *also: str) -> tuple[MockBackend, dict[str, Any]]:
@@ -260,9 +262,9 @@ def _sorted_out(
     of_client = _CLIENT_SETTINGS.union(also)
     for name in settings:
         if name not in of_backend | POLICY_SETTINGS | of_client:
-            raise SettingsError(
-                f"there is no setting '{name}'; {nearest(name, of_backend | POLICY_SETTINGS | of_client)}"
-            )
+            valid = nearest(name, of_backend | POLICY_SETTINGS | of_client)
+            part = f"it is a part of `policy`: policy=ClientPolicy({name}=...); " if name in _PARTS else ""
+            raise SettingsError(f"there is no setting '{name}'; {part}{valid}")
     policy = settings.get("policy")
     if policy is None:
         policy = default

@@ -79,6 +79,7 @@ def test_a_failure_is_a_value_with_a_reason():
     ("settings", "message"),
     [
         ({"max_retry": 1}, "there is no setting 'max_retry'; did you mean 'max_retries'? valid: "),
+        ({"retry": 1}, "there is no setting 'retry'; it is a part of `policy`: policy=ClientPolicy(retry=...); "),
         ({"timeout_probabilty": 1}, "did you mean 'timeout_probability'?"),
         ({"max_retries": -1}, "max_retries must be 0 or more, got -1; use 0 for a single attempt"),
         ({"max_retries": None}, "max_retries must be"),
