@@ -175,16 +175,24 @@ def adjusted(p_values: ArrayLike, correction: Correction = "holm") -> NDArray[np
     `holm` bounds the chance of a single false alarm (S. Holm, Scandinavian Journal of Statistics 6, 1979);
     `benjamini-hochberg` the share of false ones among the alarms (`scipy.stats.false_discovery_control`).
 
+    NaN, of what too few calls can tell, stays NaN and does not count.
+
     Raises:
         ValueError: a p-value is not between 0 and 1, or there is no such correction.
     """
     given = np.asarray(p_values, dtype=np.float64)
     if correction not in get_args(Correction):
         raise ValueError(f"correction must be one of {list(get_args(Correction))}, got {correction!r}")
-    if not ((given >= 0) & (given <= 1)).all():
+    known = given[~np.isnan(given)]
+    if not ((known >= 0) & (known <= 1)).all():
         raise ValueError(f"p-values must lie between 0 and 1, got {given.tolist()}")
-    if given.size == 0:
-        return given
+    result = given.copy()
+    if known.size:
+        result[~np.isnan(given)] = _adjusted(known, correction)
+    return result
+
+
+def _adjusted(given: NDArray[np.float64], correction: Correction) -> NDArray[np.float64]:
     if correction == "benjamini-hochberg":
         from scipy import stats  # noqa: PLC0415 - late, as `quantiles.py` says
 

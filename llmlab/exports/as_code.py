@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from llmlab.backends.layer import Layer
 from llmlab.core.backend import Answer, AttemptFailure
 from llmlab.core.hidden import PRIVATE
 from llmlab.core.plain_data import plain_data
@@ -18,8 +19,11 @@ from llmlab.core.policy import ClientPolicy
 from llmlab.core.settings import Settings, SettingsError, changed_settings
 from llmlab.experiments.experiment import Experiment
 from llmlab.experiments.sweep import Sweep
+from llmlab.experiments.workload import OpenLoop
 
 _WIDTH = 100
+_DECIDED_BY_OTHERS = {Layer: ("name",), OpenLoop: ("calls",)}
+"""Settings that are not at their default where they are not given: a fallback or a duration decides."""
 
 
 def as_code(value: ClientPolicy | Experiment | Sweep, *, prompts: bool = True) -> str:
@@ -76,7 +80,9 @@ class _Writer:
     def expression(self, value: Any) -> str:
         if isinstance(value, Settings):
             self.names.add(type(value).__name__)
-            return _call(type(value).__name__, self._keywords(changed_settings(value)))
+            given = value.model_fields_set.intersection(_DECIDED_BY_OTHERS.get(type(value), ()))
+            settings = changed_settings(value) | {name: getattr(value, name) for name in sorted(given)}
+            return _call(type(value).__name__, self._keywords(settings))
         if isinstance(value, Enum):
             self.names.add(type(value).__name__)
             return f"{type(value).__name__}.{value.name}"

@@ -146,6 +146,14 @@ def test_corrections_only_raise_p_values_and_keep_their_order(p):
         assert (np.diff(result[np.argsort(p, kind="stable")]) >= -1e-12).all()
 
 
+def test_what_too_few_calls_can_tell_does_not_count_as_a_comparison():
+    for correction in ("holm", "benjamini-hochberg"):
+        found = adjusted([0.01, np.nan, 0.04], correction)
+        np.testing.assert_array_equal(found, [*adjusted([0.01, 0.04], correction)[:1], np.nan, found[2]])
+        assert found[2] == adjusted([0.01, 0.04], correction)[1]
+        assert np.isnan(adjusted([np.nan], correction)).all()
+
+
 def test_corrections_check_what_they_are_given():
     with pytest.raises(ValueError, match=r"one of \['holm', 'benjamini-hochberg'\], got 'bonferroni'"):
         adjusted([0.1], "bonferroni")

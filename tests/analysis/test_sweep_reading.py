@@ -115,6 +115,11 @@ def test_a_single_finished_setting_is_said_as_it_is():
     assert str(sweep_reading(Brought.of({1: [True] * 10}, {1: 1}))).startswith("At max_retries 1: 100% of 10 calls (")
 
 
+def test_one_call_of_each_setting_tells_nothing():
+    result = Sweep(Experiment(workload=ClosedLoop(calls=1)), {"policy.retry.max_retries": [0, 1]}).run(progress=False)
+    assert "none can be told from the best" in str(sweep_reading(result))
+
+
 def test_what_is_no_sweep_s_result_is_refused():
     with pytest.raises(SettingsError, match="nothing was swept over in this result; `reading` says"):
         sweep_reading(Experiment(workload=ClosedLoop(calls=5)).run())

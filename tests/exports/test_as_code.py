@@ -1,7 +1,19 @@
 import pytest
 from hypothesis import given, settings
 
-from llmlab import Answer, ClosedLoop, Experiment, LLMRequest, MockBackend, SettingsError, Sweep, as_code
+from llmlab import (
+    Answer,
+    ClosedLoop,
+    Experiment,
+    Fallback,
+    Layer,
+    LLMRequest,
+    MockBackend,
+    OpenLoop,
+    SettingsError,
+    Sweep,
+    as_code,
+)
 from tests.experiments.strategies import experiments, policies, sweeps
 
 CANARY = {"role": "user", "content": "canary"}
@@ -33,6 +45,17 @@ def test_the_code_of_a_sweep_builds_an_equal_one(sweep):
 @given(policies)
 def test_the_code_of_a_policy_builds_an_equal_one(policy):
     assert executed(as_code(policy))["policy"] == policy
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        Experiment(workload=OpenLoop(calls=1000, duration=60)),
+        Experiment(backend=Fallback([MockBackend(), Layer(MockBackend(), name="layer")])),
+    ],
+)
+def test_a_default_that_others_would_change_is_written_where_it_was_given(experiment):
+    assert executed(as_code(experiment))["experiment"].canonical_json() == experiment.canonical_json()
 
 
 def test_without_prompts_their_place_is_marked_and_no_experiment_takes_it():
