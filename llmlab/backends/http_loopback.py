@@ -233,8 +233,8 @@ class _Stream(httpcore.AsyncNetworkStream, asyncio.Protocol):
             else:
                 async with asyncio.timeout(timeout):
                     await self._waiter
-        except asyncio.CancelledError:
-            self.abort()  # here, for a second cancellation would cut short httpcore's own closing
+        except BaseException:  # a timeout or a cancellation: nobody reads on
+            self.abort()  # here, for another cancellation would cut short httpcore's own closing
             raise
         finally:
             self._waiter = None

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 
@@ -176,6 +177,28 @@ def test_who_is_cancelled_twice_leaves_no_connection_open(turns: int):
         return await asyncio.to_thread(server.wait_until_closed)
 
     assert talk([answer(line("a"), ending="stall")], twice)
+
+
+def test_who_is_cancelled_while_a_timeout_closes_the_connection_leaves_none(monkeypatch: pytest.MonkeyPatch):
+    read = http_loopback._Stream.read
+
+    async def cancelled_as_it_ends(stream: Any, *given: Any, **named: Any) -> bytes:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            return await read(stream, *given, **named)
+        except httpcore.ReadTimeout:
+            asyncio.get_running_loop().call_soon(task.cancel)
+            raise
+
+    async def impatient(client: httpx.AsyncClient, server: ReplayServer) -> bool:
+        monkeypatch.setattr(http_loopback._Stream, "read", cancelled_as_it_ends)
+        asking = asyncio.create_task(client.post("/api/generate", json={"model": "tiny"}, timeout=0.05))
+        await asyncio.gather(asking, return_exceptions=True)
+        assert asking.cancelled()
+        return await asyncio.to_thread(server.wait_until_closed)
+
+    assert talk([answer(line("a"), ending="stall")], impatient)
 
 
 def test_who_is_cancelled_just_after_a_connection_was_opened_leaves_none(monkeypatch: pytest.MonkeyPatch):
