@@ -74,6 +74,7 @@ def test_it_lists_the_settings_of_the_experiment(results, tmp_path):
         (["--slo", "success_rate=much"], "success_rate"),
         (["--slo", "success_rate=0.9", "--slo", "success_rate=0.8"], "success_rate is given twice"),
         (["--slo", "success_rate=0.9", "--minimise", "pain"], "minimise cannot be 'pain'"),
+        (["--minimise", "amplification"], "--minimise: chooses among the settings that keep an SLO; give one by --slo"),
         (["--out", "nowhere/out.html"], "there is no folder 'nowhere'"),
     ],
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(*, store: Path, out: Path, slo: Sequence[str], minimise: str) -> None:
+def run(*, store: Path, out: Path, slo: Sequence[str], minimise: str | None) -> None:
     """Write the report, and say where it is and what it recommends.
 
     Raises:
@@ -25,8 +25,10 @@ def run(*, store: Path, out: Path, slo: Sequence[str], minimise: str) -> None:
     with ends_with_a_code():
         checked_path(out)
         asked = slo_of(slo)
+        if asked is None and minimise is not None:
+            raise SettingsError("--minimise: chooses among the settings that keep an SLO; give one by --slo NAME=VALUE")
         result = stored_result(store)
-        recommendation = None if asked is None else recommend(result, asked, minimise)
+        recommendation = None if asked is None else recommend(result, asked, minimise or "p95_latency_s")
         path = report(result, out, recommendation=recommendation)
         if recommendation is not None:
             say_text(str(recommendation))

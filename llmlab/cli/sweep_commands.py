@@ -140,7 +140,10 @@ def report(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="What must be kept, for a recommendation; once for each condition."),
     ] = None,
-    minimise: Annotated[str, typer.Option(metavar="NAME", help="What to have least of.")] = "p95_latency_s",
+    minimise: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to have least of where the SLO is kept.", show_default="p95_latency_s"),
+    ] = None,
 ) -> None:
     """Report a sweep's results: one HTML file, with settings, tables, charts.
 

@@ -29,11 +29,14 @@ def failure_rate(calls: pd.DataFrame, *, x: str, hue: str | None = None, ax: Axe
 
     Raises:
         KeyError: the frame lacks a column; the message lists those there are.
+        ValueError: it is one of attempts, of which each call may have several.
 
     Example:
         >>> ax = failure_rate(result.calls, x="backend.timeout_probability", hue="policy.retry.max_retries")
         >>> ax.figure.savefig("failure_rate.png")
     """
+    if "attempt" in calls:
+        raise ValueError("failure_rate needs calls, one a row, and got attempts; give it the result's calls")
     table = metrics.failure_rate(calls, by=[x] if hue is None else [x, hue])
     with chart(ax) as axes:
         title = f"Failure rate against {parameter_name(x)}"

@@ -105,3 +105,8 @@ def test_no_calls_make_empty_axes_that_say_so(calls):
 def test_an_unknown_column_is_an_error(calls):
     with pytest.raises(KeyError, match="no column"):
         failure_rate(calls, x="max_retries")
+
+
+def test_attempts_are_refused_for_they_are_no_share_of_calls(attempts):
+    with pytest.raises(ValueError, match="needs calls, one a row, and got attempts; give it the result's calls"):
+        failure_rate(attempts, x=TIMEOUT)
