@@ -35,9 +35,9 @@ def failure_rate(calls: pd.DataFrame, *, x: str, hue: str | None = None, ax: Axe
         >>> ax = failure_rate(result.calls, x="backend.timeout_probability", hue="policy.retry.max_retries")
         >>> ax.figure.savefig("failure_rate.png")
     """
+    table = metrics.failure_rate(calls, by=[x] if hue is None else [x, hue])
     if "attempt" in calls:
         raise ValueError("failure_rate needs calls, one a row, and got attempts; give it the result's calls")
-    table = metrics.failure_rate(calls, by=[x] if hue is None else [x, hue])
     with chart(ax) as axes:
         title = f"Failure rate against {parameter_name(x)}"
         axes.set_ylabel("failure rate (share of calls)")
