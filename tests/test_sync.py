@@ -213,7 +213,7 @@ def python(code, *arguments):
 
 INTERRUPTED = """
     import asyncio, signal, sys, threading, time
-    from llmlab import *
+    from llmlab import Client, ClientPolicy, EventLog
 
     class Slow:
         async def attempt(self, request, *, timeouts, key):

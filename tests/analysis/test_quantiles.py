@@ -45,7 +45,7 @@ def test_wilsons_interval_is_scipys(confidence):
     np.testing.assert_allclose(high, [one.high for one in ends], rtol=1e-12)
 
 
-def test_a_sweep_its_summary_and_a_chart_do_without_loading_scipys_statistics():
+def test_a_sweep_its_summary_and_a_chart_do_without_loading_pyplot_and_scipys_statistics():
     program = """if True:
         import sys
         from llmlab import ClosedLoop, Experiment, Sweep, plots
@@ -54,6 +54,7 @@ def test_a_sweep_its_summary_and_a_chart_do_without_loading_scipys_statistics():
         plots.failure_rate(result.calls, x="backend.timeout_probability")
         assert "pandas" in sys.modules
         assert "scipy.stats" not in sys.modules
+        assert "matplotlib.pyplot" not in sys.modules  # outside a notebook
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -445,7 +445,7 @@ def test_without_ollama_the_switch_is_greyed_and_says_why(dashboard):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("redraws", [60, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("redraws", [40, pytest.param(200, marks=pytest.mark.soak)])
 def test_redraws_make_no_widgets_and_no_channels_and_keep_none_of_their_results(dashboard, redraws):
     dashboard.set(max_retries=10)  # so many that there is no reading of one more, which would double the runs
 
