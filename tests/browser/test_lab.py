@@ -119,16 +119,16 @@ def test_a_sweep_runs_fills_its_chart_and_can_be_cancelled(dashboard):
     run_sweep(page, "0, 0.2")
     expect(page.locator(".llmlab-status")).to_have_text("done: 2 runs")
     drawn_anew(page, before)
-    finished = picture(page)
 
-    run_sweep(page, "0 to 0.6 in 200")
-    drawn_anew(page, finished)
+    run_sweep(page, "0 to 0.6 in 1000")
+    expect(page.locator(".llmlab-status")).to_have_text(re.compile(r"[1-9]\d* of 1000 runs"))
+    drawn_anew(page, picture(page))
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.locator(".llmlab-status")).to_contain_text("cancelled after")
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
     said = page.locator(".llmlab-status").inner_text()
     done = int(re.search(r"\d+", said)[0])
-    assert 0 < done < 200, said
+    assert 0 < done < 1000, said
     cell = run_cell(page, "dashboard.wait()\nprint(len(dashboard.result.summary()), dashboard.result.interrupted)")
     expect(cell.locator(".jp-OutputArea-output")).to_contain_text(f"{done} True")
 
