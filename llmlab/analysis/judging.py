@@ -76,7 +76,7 @@ def cells_by_setting(
     by = [*settings, *conditions]
     groups, labels = Groups(calls, by), pd.Series(clusters(calls, by))
     columns = [groups.values(column) for column in (calls["answered"], calls["latency_s"], calls["attempts"], labels)]
-    keys = {name: [_plain(value) for value in groups.keys[name].tolist()] for name in by}
+    keys = {name: [plain_value(value) for value in groups.keys[name].tolist()] for name in by}
     found: dict[tuple[Any, ...], list[Cell]] = {}
     for place, sample in enumerate(zip(*columns, strict=True)):
         where = {name: keys[name][place] for name in conditions}
@@ -147,7 +147,7 @@ def _cell(where: dict[str, Any], sample: _Sample, criteria: Sequence[Criterion],
     return Cell(where, len(answered), estimates, within)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Turn "there was no such setting" back into None."""
     return None if isinstance(value, float) and math.isnan(value) else value
 

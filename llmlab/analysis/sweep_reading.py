@@ -16,6 +16,8 @@ import pandas as pd
 from llmlab.analysis.clusters import clusters
 from llmlab.analysis.compare import compare_all
 from llmlab.analysis.estimates import Estimate, rate_estimate
+from llmlab.analysis.groups import Groups
+from llmlab.analysis.judging import plain_value
 from llmlab.analysis.recommend import policy_settings
 from llmlab.analysis.wording import counted, percent, settings_in_words, share_of_calls
 from llmlab.core.display import card, laid_out
@@ -108,25 +110,25 @@ def sweep_reading(result: SweptCalls, *, confidence: float = 0.95) -> SweepReadi
 
 def _hardest(calls: pd.DataFrame, conditions: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the conditions under which the fewest calls are answered, and the calls made under them."""
-    groups = calls.groupby(conditions, observed=True, dropna=False)
-    key, hardest = min(groups, key=lambda group: float(group[1]["answered"].mean()))
-    return _named(conditions, key), hardest
+    groups = Groups(calls, conditions)
+    hardest = int(np.argmin(groups.sums(calls["answered"]) / groups.counts()))
+    return _settings(groups)[hardest], calls[groups.codes == hardest]
 
 
 def _points(calls: pd.DataFrame, by: list[str], confidence: float) -> list[SweptPoint]:
-    groups = list(calls.groupby(by, observed=True, dropna=False))
+    groups, labels = Groups(calls, by), pd.Series(clusters(calls, by))
     each = 1 - (1 - confidence) / len(groups)
-    return [_point(_named(by, key), part, each) for key, part in groups]
+    columns = [groups.values(column) for column in (calls["answered"], calls["attempts"], labels)]
+    return [
+        SweptPoint(settings, rate_estimate(answered, of_each, each), float(np.mean(attempts)))
+        for settings, answered, attempts, of_each in zip(_settings(groups), *columns, strict=True)
+    ]
 
 
-def _named(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
-    """Return settings by name; one that there was not is NaN in a frame, and `None` here."""
-    return {name: None if pd.isna(value) else value for name, value in zip(names, values, strict=True)}
-
-
-def _point(settings: dict[str, Any], calls: pd.DataFrame, confidence: float) -> SweptPoint:
-    success = rate_estimate(calls["answered"].to_numpy(), clusters(calls), confidence)
-    return SweptPoint(settings, success, float(np.mean(calls["attempts"].to_numpy())))
+def _settings(groups: Groups) -> list[dict[str, Any]]:
+    """Return the settings of each group by name."""
+    rows = groups.keys.itertuples(index=False, name=None)
+    return [{name: plain_value(value) for name, value in zip(groups.by, row, strict=True)} for row in rows]
 
 
 def _text(count: int, best: SweptPoint, worst: SweptPoint, alike: list[SweptPoint]) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from llmlab.analysis.recommend import recommend
 from llmlab.analysis.sweep_reading import sweep_reading
 from llmlab.experiments.reading import reading
-from llmlab.experiments.stop_signal import StopSignal
 from llmlab.widgets.views import BesidePinned, image_of, panels_of
 
 if TYPE_CHECKING:
@@ -67,11 +66,15 @@ class Shown:
         return "" if slo is None else str(recommend(self.result, slo))
 
 
+class Stopped(Exception):
+    """A run was stopped before its end."""
+
+
 class Runner:
     """Runs one experiment at a time, in a thread, and can be told to stop."""
 
     def __init__(self) -> None:
-        self._stop: StopSignal | None = None
+        self._run: asyncio.Task[SweepResult] | None = None
         self._began = 0.0
 
     async def run(self, experiment: Experiment) -> SweepResult:
@@ -81,18 +84,16 @@ class Runner:
             Stopped: it was stopped before its end.
             asyncio.CancelledError: whoever awaits it was cancelled; the run has ended then.
         """
-        self._stop, self._began = StopSignal(), time.monotonic()
-        work = asyncio.get_running_loop().run_in_executor(None, _result_of, experiment, self._stop)
+        self._run, self._began = asyncio.ensure_future(experiment.run_async()), time.monotonic()
         try:
-            return await asyncio.shield(work)
+            return await self._run
         except asyncio.CancelledError:
-            self._stop.set("cancelled")
-            await asyncio.wait([work])
-            if not work.cancelled():
-                work.exception()  # seen: nobody wants it any more
-            raise
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Stopped from None
         finally:
-            self._stop = None
+            self._run = None
 
     def out_of_date(self) -> None:
         """Stop what runs if it has taken long already; a short run is soon over and worth being shown."""
@@ -101,19 +102,8 @@ class Runner:
 
     def stop(self) -> None:
         """Stop what runs, if anything does."""
-        if self._stop is not None:
-            self._stop.set("cancelled")
-
-
-class Stopped(Exception):
-    """A run was stopped before its end."""
-
-
-def _result_of(experiment: Experiment, stop: StopSignal) -> SweepResult:
-    try:
-        return experiment.run(stop=stop)
-    except asyncio.CancelledError:  # it would cancel the task that waits for this thread
-        raise Stopped from None
+        if self._run is not None:
+            self._run.cancel()
 
 
 async def picture(what: Shown, question: str | None) -> bytes:

@@ -12,9 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 from llmlab.core.settings import SettingsError
+from llmlab.experiments.collecting import collecting_rarely
 from llmlab.widgets import keeping
 from llmlab.widgets.coalescing import Latest
-from llmlab.widgets.garbage import collection_put_off
 from llmlab.widgets.instant import Runner, Shown, Stopped, picture, words
 from llmlab.widgets.sweeping import SweepJob
 
@@ -199,7 +199,7 @@ class Screen:
         page.offer([panel.question for panel in await asyncio.to_thread(lambda: shown.panels)])
         now = (shown, page.question.value)
         if now != self._drawn:
-            with collection_put_off():
+            with collecting_rarely():  # a full collection takes as long as a chart; it follows this one
                 page.picture.value = await picture(*now)
             self._drawn = now
         if not self._running.is_busy:

@@ -98,7 +98,6 @@ class Tally:
         self._counting = threading.Lock()
         self._new_attempts: list[AttemptEvent] = []
         self._new_calls: list[CallEvent] = []
-        self._counted = 0
         self.on_attempt: Callable[[AttemptEvent], None] = self._new_attempts.append  # no Python code in between
         self._calls: Counter[tuple[str, str]] = Counter()
         self._attempts: Counter[tuple[str, str]] = Counter()
@@ -115,14 +114,14 @@ class Tally:
     def events(self) -> int:
         """How many events there were, counted or not; other than the counts it is the same whoever has looked."""
         with self._counting:
-            return self._counted + len(self._new_calls) + len(self._new_attempts)
+            counted = self._calls.total() + self._attempts.total()
+            return counted + len(self._new_calls) + len(self._new_attempts)
 
     def count(self) -> None:
         """Take what was appended into the numbers. Others may go on appending: they append behind what is taken."""
         with self._counting:
             attempts = _taken(self._new_attempts)
             calls = _taken(self._new_calls)
-            self._counted += len(attempts) + len(calls)
             self._attempts.update([(event.layer, event.reason or "") for event in attempts])
             self._calls.update([(event.layer, event.reason or "") for event in calls])
             mine = self._layer

@@ -104,6 +104,14 @@ def test_no_attempt_outlives_its_call_even_if_the_wait_for_its_end_is_cancelled(
     assert [event.reason for event in log.calls] == [FailureReason.CANCELLED]
 
 
+async def end_all_others():
+    """Cancel every other task and wait for its end, as `asyncio.run` does when its main coroutine is done."""
+    others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 @pytest.mark.parametrize("max_concurrency", [4, None])
 @pytest.mark.parametrize("turns", range(20))
 def test_a_loop_that_ends_all_its_tasks_in_any_turn_of_a_race_leaves_no_slot_taken(turns, max_concurrency):
@@ -117,10 +125,7 @@ def test_a_loop_that_ends_all_its_tasks_in_any_turn_of_a_race_leaves_no_slot_tak
         call = asyncio.create_task(client.generate("Hello"))
         for _ in range(turns):
             await asyncio.sleep(0)
-        others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end_all_others()
         assert call.cancelled()
         assert clean(client, backend)
 
@@ -178,10 +183,7 @@ def test_the_probe_of_a_hedge_that_never_began_is_given_back():
             asyncio.create_task(client.generate("Hello"))  # noqa: RUF006 - it is ended below
             for _ in range(turns):
                 await asyncio.sleep(0)
-            others = sorted(asyncio.all_tasks() - {asyncio.current_task()}, key=hash)
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await end_all_others()
             assert client.state.guard.breaker._probes_out == 0, turns
 
     run(main())

@@ -4,6 +4,7 @@ import pytest
 
 from llmlab import ClosedLoop, Experiment, MockBackend
 from llmlab.experiments.collecting import collecting_rarely
+from llmlab.widgets import SweepDashboard, instant
 
 
 @pytest.fixture
@@ -23,6 +24,23 @@ def test_a_simulation_collects_rarely_and_afterwards_as_before():
         return "yes"
 
     Experiment(backend=MockBackend(text=answer), workload=ClosedLoop(calls=3)).run()
+    assert seen == {50_000}
+    assert gc.get_threshold() == (700, 10, 10)
+
+
+@pytest.mark.usefixtures("_threshold_restored")
+def test_the_dashboard_draws_without_a_full_collection_and_afterwards_it_is_as_before(monkeypatch):
+    gc.set_threshold(700, 10, 10)
+    seen, draw = set(), instant.image_of
+
+    def watched(panel):
+        seen.add(gc.get_threshold()[0])
+        return draw(panel)
+
+    monkeypatch.setattr(instant, "image_of", watched)
+    dashboard = SweepDashboard()
+    dashboard.wait()
+    dashboard.close()
     assert seen == {50_000}
     assert gc.get_threshold() == (700, 10, 10)
 
