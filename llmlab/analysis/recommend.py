@@ -69,11 +69,9 @@ def recommend(
         SettingsError: `minimise` or a setting is not one there is, nothing swept is a setting, or there are no calls.
     """
     least, slo = minimised(minimise), checked_slo(slo)
-    _check(result, confidence)
+    check_result(result, confidence)
     chosen, conditions = _settings_and_conditions(list(result.parameters), settings)
-    calls, targets = result.calls, slo.targets()
-    if calls.empty:
-        raise SettingsError("the result holds no calls; run the sweep first")
+    calls, targets = calls_of(result), slo.targets()
     criteria = criteria_of(least, list(targets))
     each = 1 - (1 - confidence) / (len(Groups(calls, [*chosen, *conditions])) * len(targets))
     by_setting = cells_by_setting(calls, chosen, conditions, criteria, slo=slo, confidence=each)
@@ -102,11 +100,27 @@ def recommend(
     )
 
 
-def _check(result: object, confidence: float) -> None:
+def check_result(result: object, confidence: float) -> None:
+    """Check what is to be judged.
+
+    Raises:
+        SettingsError: it is not what a sweep brought, or the confidence is not strictly between 0 and 1.
+    """
     if not hasattr(result, "parameters"):
         raise SettingsError(f"result must be what a sweep brought, a SweepResult, got a {type(result).__name__}")
     if not 0 < confidence < 1:
         raise SettingsError(f"confidence must lie strictly between 0 and 1 (0.95 is usual), got {confidence}")
+
+
+def calls_of(result: SweptCalls) -> pd.DataFrame:
+    """Return a result's calls.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    if result.calls.empty:
+        raise SettingsError("the result holds no calls; run the sweep first")
+    return result.calls
 
 
 def policy_settings(parameters: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from llmlab.analysis.compare import compare_all
 from llmlab.analysis.estimates import Estimate, rate_estimate
 from llmlab.analysis.groups import Groups
 from llmlab.analysis.judging import plain_value
-from llmlab.analysis.recommend import policy_settings
+from llmlab.analysis.recommend import calls_of, check_result, policy_settings
 from llmlab.analysis.wording import counted, percent, settings_in_words, share_of_calls
 from llmlab.core.display import card, laid_out
 from llmlab.core.settings import SettingsError
@@ -81,14 +81,13 @@ def sweep_reading(result: SweptCalls, *, confidence: float = 0.95) -> SweepReadi
         confidence: of all intervals together, and of all comparisons.
 
     Raises:
-        SettingsError: the result is no sweep's, or holds no calls.
+        SettingsError: the result is no sweep's, or holds no calls, or the confidence is not strictly between 0 and 1.
         ValueError: its settings share no seeds, so that their calls cannot be paired.
     """
-    calls = result.calls
+    check_result(result, confidence)
     if not result.parameters:
         raise SettingsError("nothing was swept over in this result; `reading` says what a single setting brings")
-    if calls.empty:
-        raise SettingsError("the result holds no calls; run the sweep first")
+    calls = calls_of(result)
     chosen = policy_settings(result.parameters)
     conditions = [name for name in result.parameters if name not in chosen]
     where: dict[str, Any] = {}

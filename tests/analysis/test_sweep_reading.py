@@ -125,6 +125,10 @@ def test_what_is_no_sweep_s_result_is_refused():
         sweep_reading(Experiment(workload=ClosedLoop(calls=5)).run())
     with pytest.raises(SettingsError, match="holds no calls"):
         sweep_reading(Brought(pd.DataFrame({RETRIES: []})))
+    with pytest.raises(SettingsError, match="result must be what a sweep brought, a SweepResult, got a DataFrame"):
+        sweep_reading(pd.DataFrame({RETRIES: [1]}))
+    with pytest.raises(SettingsError, match="confidence must lie strictly between 0 and 1"):
+        sweep_reading(Brought(pd.DataFrame({RETRIES: [1]})), confidence=95)
 
 
 def test_it_reads_well_as_html_and_as_text():
